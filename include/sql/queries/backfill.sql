@@ -1,0 +1,176 @@
+-- Checkpoints, throttle samples and remembered rows of backfills.
+
+-- name: key_columns
+SELECT k.name, format_type(a.atttypid, a.atttypmod) AS type, coalesce(op.nspname::text, 'pg_catalog') AS operators
+FROM unnest(%(columns)s::text[]) WITH ORDINALITY AS k (name, place)
+INNER JOIN pg_namespace AS n ON n.nspname = %(schema)s
+INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND c.relname = %(table)s
+INNER JOIN pg_attribute AS a ON c.oid = a.attrelid AND k.name = a.attname AND NOT a.attisdropped
+LEFT JOIN LATERAL (
+    -- Where the key's own > lives: an extension's type must not be compared by another type's operators.
+    SELECT ns.nspname
+    FROM pg_index AS i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) AS x (attnum, opclass)
+    INNER JOIN pg_opclass AS oc ON x.opclass = oc.oid
+    INNER JOIN pg_amop AS am
+        ON
+            oc.opcfamily = am.amopfamily
+            AND oc.opcintype = am.amoplefttype
+            AND oc.opcintype = am.amoprighttype
+            AND am.amopstrategy = 5
+    INNER JOIN pg_operator AS o ON am.amopopr = o.oid
+    INNER JOIN pg_namespace AS ns ON o.oprnamespace = ns.oid
+    WHERE i.indrelid = c.oid AND i.indisunique AND x.attnum = a.attnum
+    ORDER BY i.indisprimary DESC
+    LIMIT 1
+) AS op ON true
+ORDER BY k.place;
+
+-- name: size
+SELECT
+    pg_relation_size(c.oid) AS bytes,
+    pg_relation_size(c.oid) / current_setting('block_size')::bigint AS blocks,
+    CASE
+        WHEN c.reltuples < 0 OR c.relpages = 0 THEN NULL
+        ELSE (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::bigint))::bigint
+    END AS rows
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
+
+-- name: count
+SELECT count(*) FROM {table} WHERE {predicate};
+
+-- name: first_settings
+SELECT set_config('search_path', 'public, pg_temp', true), set_config('statement_timeout', '0', true);
+
+-- name: insert_checkpoint
+INSERT INTO schema_change.backfill (run_id, seq, key_columns, upper_bound, cursor, batch_rows, rows_estimated)
+VALUES (%(run_id)s, %(seq)s, %(key)s, %(upper)s, %(cursor)s, %(batch_rows)s, %(rows_estimated)s)
+ON CONFLICT (run_id, seq, shard) DO NOTHING;
+
+-- name: get_checkpoint
+SELECT key_columns, upper_bound, cursor, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status
+FROM schema_change.backfill
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+
+-- name: begin_batch
+SELECT
+    b.cursor,
+    set_config('lock_timeout', %(lock_ms)s::text, true),
+    set_config('statement_timeout', %(statement_ms)s::text, true),
+    set_config('schema_change.bypass', 'on', true),
+    -- The same as the trigger's that fills new rows: one expression must have one meaning.
+    set_config('search_path', 'public, pg_temp', true)
+FROM schema_change.backfill AS b
+WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.shard = 0
+FOR UPDATE;
+
+-- name: advance
+UPDATE schema_change.backfill
+SET
+    upper_bound = %(upper)s,
+    cursor = %(cursor)s,
+    batch_rows = %(batch_rows)s,
+    rows_done = rows_done + %(rows)s,
+    batches = batches + 1,
+    status = %(status)s,
+    throttle_reason = NULL,
+    updated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+
+-- name: throttled
+UPDATE schema_change.backfill
+SET throttle_reason = %(reason)s, throttled_ms = throttled_ms + %(ms)s, updated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+
+-- name: delete_checkpoint
+DELETE FROM schema_change.backfill WHERE run_id = %(run_id)s AND seq = %(seq)s;
+
+-- name: fill
+UPDATE {table} SET {column} = (
+{expression}
+) WHERE {predicate};
+
+-- name: fill_and_remember
+WITH filled AS (
+    UPDATE {table} SET {column} = (
+{expression}
+) WHERE {predicate}
+    RETURNING jsonb_build_array({key}) AS key, {table_name}.{column}::text AS value
+),
+kept AS (
+    INSERT INTO schema_change.filled_row (run_id, seq, key, value)
+    SELECT {run_id}, {seq}, f.key, f.value
+    FROM filled AS f
+    WHERE f.value IS NOT NULL
+    ON CONFLICT (run_id, seq, key) DO UPDATE SET value = excluded.value
+)
+SELECT count(*) FROM filled;
+
+-- name: undo_batch
+WITH batch AS (
+    DELETE FROM schema_change.filled_row AS f
+    WHERE
+        f.run_id = {run_id} AND f.seq = {seq}
+        AND f.key IN (
+            SELECT x.key
+            FROM schema_change.filled_row AS x
+            WHERE x.run_id = {run_id} AND x.seq = {seq}
+            ORDER BY x.key
+            LIMIT {rows}
+        )
+    RETURNING f.key, f.value
+),
+undone AS (
+    UPDATE {table} SET {column} = NULL
+    FROM (SELECT {keys}, b.value AS our_value FROM batch AS b) AS ours
+    WHERE {same_key} AND {table_name}.{column}::text = ours.our_value
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM batch) AS looked_at, (SELECT count(*) FROM undone) AS undone;
+
+-- name: undo_settings
+SELECT
+    set_config('lock_timeout', %(lock_ms)s::text, true),
+    set_config('statement_timeout', %(statement_ms)s::text, true),
+    set_config('schema_change.bypass', 'on', true);
+
+-- name: sample
+SELECT
+    coalesce(k.paused, false) AS paused,
+    coalesce(k.cancelled, false) AS cancelled,
+    k.changed_by,
+    k.rows_per_second,
+    (
+        SELECT max(extract(EPOCH FROM r.replay_lag))::float8
+        FROM pg_stat_replication AS r
+        WHERE r.state = 'streaming'
+    ) AS replica_lag_s,
+    (
+        SELECT count(*)
+        FROM pg_locks AS l
+        WHERE l.locktype = 'relation' AND NOT l.granted AND l.relation = c.oid AND l.pid <> %(work_pid)s
+    ) AS lock_waiters,
+    (
+        SELECT max(extract(EPOCH FROM clock_timestamp() - a.xact_start))::float8
+        FROM pg_stat_activity AS a
+        WHERE
+            a.datname = current_database() AND a.backend_type = 'client backend' AND a.backend_xmin IS NOT NULL
+            AND a.pid NOT IN (%(work_pid)s, pg_backend_pid())
+    ) AS oldest_transaction_s,
+    coalesce(s.n_dead_tup, 0) AS dead_rows,
+    coalesce(s.n_live_tup, 0) AS live_rows,
+    current_setting('autovacuum')::boolean
+    AND NOT coalesce('autovacuum_enabled=false' = ANY(c.reloptions), false) AS autovacuum,
+    EXISTS (
+        SELECT 1
+        FROM pg_stat_progress_vacuum AS v
+        INNER JOIN pg_stat_activity AS a ON v.pid = a.pid
+        WHERE v.relid = c.oid AND a.query LIKE '%%(to prevent wraparound)'
+    ) AS wraparound
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+LEFT JOIN pg_stat_all_tables AS s ON c.oid = s.relid
+LEFT JOIN schema_change.control AS k ON k.run_id = %(run_id)s
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s;

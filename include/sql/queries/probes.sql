@@ -1,0 +1,40 @@
+-- Probes: one boolean each, true once a step is done. Filled in by the recipes.
+
+-- name: column_exists
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = to_regclass({table}) AND a.attname = {column} AND NOT a.attisdropped AND a.attnum > 0
+);
+
+-- name: trigger_absent
+SELECT NOT EXISTS (
+    SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = to_regclass({table}) AND t.tgname = {trigger}
+);
+
+-- name: constraint_exists
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conrelid = to_regclass({table}) AND c.conname = {constraint}
+);
+
+-- name: constraint_validated
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint AS c
+    WHERE c.conrelid = to_regclass({table}) AND c.conname = {constraint} AND c.convalidated
+);
+
+-- name: column_not_null
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute AS a
+    WHERE
+        a.attrelid = to_regclass({table}) AND a.attname = {column} AND NOT a.attisdropped AND a.attnotnull
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_constraint AS c
+            WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated
+        )
+);
+
+-- name: index_valid
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index AS i
+    WHERE i.indexrelid = to_regclass({index}) AND i.indrelid = to_regclass({table}) AND i.indisvalid AND i.indisready
+);

@@ -1,0 +1,1 @@
+"""The engine: pure Python and psycopg. Nothing below this package imports Airflow."""

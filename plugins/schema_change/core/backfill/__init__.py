@@ -1,0 +1,1 @@
+"""Filling of a column, batch by batch: checkpoints, throttle, progress, undo."""

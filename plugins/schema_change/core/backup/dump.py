@@ -1,0 +1,199 @@
+"""Take a backup: one snapshot, dumped by pg_dump, counted and checksummed; the manifest is written last."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import IsolationLevel
+from upath import UPath
+
+from schema_change.core import sqlfiles
+from schema_change.core.backup import files, programs
+from schema_change.core.backup.checksums import TableChecksum, checksums
+from schema_change.core.backup.databases import locale_of
+from schema_change.core.backup.manifest import MANIFEST, BackupFile, ForeignServer, Manifest, write_manifest
+from schema_change.core.backup.scope import backup_scope
+from schema_change.core.binaries import Installation, client_for
+from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError
+from schema_change.core.names import Table, quote
+
+log = logging.getLogger(__name__)
+
+SCHEMA_FILE = "schema.dump"
+DATA_FILE = "data.dump"
+
+#: gzip's fastest level: every client of every version can read it, which zstd and lz4 do not promise.
+_FORMAT = ("--format=custom", "--compress=1", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s")
+_FILTER_FILE_SINCE = 17
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """An exported snapshot and what the catalog says in it."""
+
+    name: str
+    taken_at: datetime
+    lsn: str
+    tables: tuple[Table, ...]
+    everything: bool
+    inventory: Mapping[str, Any]
+
+
+def take_backup(
+    target: Target,
+    tables: Sequence[Table],
+    folder: UPath,
+    *,
+    everything: bool,
+    run_id: UUID,
+    note: Callable[[str], None] = log.info,
+) -> Manifest:
+    """Back up the whole schema and the rows of the tables (see ``backup_scope``), or with ``everything`` all rows.
+
+    Writes ``schema.dump``, ``data.dump`` (when there is a table) and last ``manifest.json`` into the folder, replacing
+    an earlier try. One session holds the snapshot; the dumps and the checksums see exactly the same rows, whoever
+    writes meanwhile. On failure no file is left and BackupError is raised.
+    """
+    names = (MANIFEST, SCHEMA_FILE, DATA_FILE)
+    files.prepare(folder)
+    files.discard(folder, names)
+    try:
+        with target.connect("backup") as session:
+            restore_point = _restore_point(session, run_id)
+            with _snapshot(session, tables, everything) as snapshot:
+                client = client_for(session.info.server_version)
+                note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {client.major}")
+                written, counted = _dump_and_count(target, session, client, snapshot, folder, note)
+                manifest = _manifest(target, session, client, snapshot, written, counted, run_id, restore_point)
+    except BaseException as error:
+        files.discard(folder, names)
+        if isinstance(error, psycopg.Error):
+            raise BackupError(f"the backup of {target.conn_id} failed: {error}", hint="see the cause above") from error
+        raise
+    write_manifest(folder, manifest)
+    note(f"backup of {len(manifest.tables)} tables, {manifest.rows} rows: {folder}")
+    return manifest
+
+
+def _restore_point(session: Connection, run_id: UUID) -> str | None:
+    allowed = session.execute(sqlfiles.block("queries/backup", "may_create_restore_point")).fetchone()
+    if not allowed or not allowed[0]:
+        return None
+    name = f"schema_change_{run_id}"
+    session.execute(sqlfiles.block("queries/backup", "create_restore_point"), {"name": name})
+    return name
+
+
+@contextmanager
+def _snapshot(session: Connection, tables: Sequence[Table], everything: bool) -> Iterator[_Snapshot]:
+    session.isolation_level = IsolationLevel.REPEATABLE_READ
+    session.read_only = True
+    with session.transaction():
+        exported = session.execute(sqlfiles.block("queries/backup", "export_snapshot")).fetchone()
+        cursor = session.execute(sqlfiles.block("queries/backup", "inventory"), {"everything": everything})
+        row = cursor.fetchone()
+        if exported is None or row is None or cursor.description is None:
+            raise BackupError("the server exported no snapshot", hint="connect to the server itself, not to a standby")
+        inventory = {column.name: value for column, value in zip(cursor.description, row, strict=True)}
+        if not inventory["schemas"]:
+            raise BackupError(f"database {session.info.dbname} has no schema to back up", hint="skip the backup")
+        scope = backup_scope(session, (), (), everything=True) if everything else tuple(tables)
+        yield _Snapshot(exported[0], exported[1], exported[2], scope, everything, inventory)
+
+
+def _dump_and_count(
+    target: Target,
+    session: Connection,
+    client: Installation,
+    snapshot: _Snapshot,
+    folder: UPath,
+    note: Callable[[str], None],
+) -> tuple[tuple[BackupFile, ...], tuple[TableChecksum, ...]]:
+    """Dump while the session that holds the snapshot counts."""
+    with ThreadPoolExecutor(1, thread_name_prefix="checksums") as pool:
+        counting = pool.submit(checksums, session, snapshot.tables)
+        try:
+            written = tuple(_dumps(target, client, snapshot, folder, note))
+            return written, counting.result()
+        except BaseException:
+            session.cancel_safe(timeout=5)
+            raise
+
+
+def _dumps(
+    target: Target, client: Installation, snapshot: _Snapshot, folder: UPath, note: Callable[[str], None]
+) -> Iterator[BackupFile]:
+    """Write the dumps one after the other.
+
+    Schemas and extensions are selected by name: that leaves out foreign servers and user mappings, which hold secrets.
+    """
+    catalog = {"schema": snapshot.inventory["schemas"], "extension": snapshot.inventory["extensions"]}
+    parts: dict[str, tuple[list[str], Mapping[str, Sequence[str]]]] = {SCHEMA_FILE: (["--schema-only"], catalog)}
+    if snapshot.everything:
+        parts[DATA_FILE] = (["--data-only", "--blobs"], catalog)
+    elif snapshot.tables:
+        parts[DATA_FILE] = (["--data-only"], {"table": [t.quoted for t in snapshot.tables]})
+    with target.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as scratch:
+        for name, (flags, selected) in parts.items():
+            chosen = _selection(client, selected, Path(scratch) / f"{name}.filter")
+            arguments = [client.tool("pg_dump"), *_FORMAT, *flags, f"--snapshot={snapshot.name}", *chosen]
+            with programs.output_of(arguments, environment) as output:
+                file = files.write_stream(folder, name, output)
+            note(f"{name}: {file.bytes} bytes, sha256 {file.sha256[:12]}…")
+            yield file
+
+
+def _selection(client: Installation, selected: Mapping[str, Sequence[str]], filter_file: Path) -> list[str]:
+    """Return the arguments that select objects; thousands of tables do not fit a command line, but a filter file."""
+    pairs = [(kind, n if kind == "table" else quote(n)) for kind, names in selected.items() for n in names]
+    if client.major < _FILTER_FILE_SINCE:
+        return [f"--{kind}={name}" for kind, name in pairs]
+    filter_file.write_text("".join(f"include {kind} {name}\n" for kind, name in pairs), encoding="utf-8")
+    return [f"--filter={filter_file}"]
+
+
+def _manifest(
+    target: Target,
+    session: Connection,
+    client: Installation,
+    snapshot: _Snapshot,
+    written: tuple[BackupFile, ...],
+    counted: tuple[TableChecksum, ...],
+    run_id: UUID,
+    restore_point: str | None,
+) -> Manifest:
+    size = session.execute(
+        sqlfiles.block("queries/backup", "total_bytes"),
+        {"schemas": [t.schema for t in snapshot.tables], "names": [t.name for t in snapshot.tables]},
+    ).fetchone()
+    matviews = session.execute(sqlfiles.block("queries/backup", "matviews")).fetchall()
+    return Manifest(
+        run_id=str(run_id),
+        conn_id=target.conn_id,
+        database=session.info.dbname,
+        scope="database" if snapshot.everything else "tables",
+        taken_at=snapshot.taken_at,
+        server_version=session.info.server_version,
+        client_major=client.major,
+        lsn=snapshot.lsn,
+        restore_point=restore_point,
+        files=written,
+        tables=counted,
+        data_bytes=size[0] if size else 0,
+        locale=locale_of(session, session.info.dbname),
+        matviews=tuple(Table(row[0], row[1]) for row in matviews if row[2]),
+        foreign_servers=tuple(ForeignServer(s["name"], s["wrapper"]) for s in snapshot.inventory["foreign_servers"]),
+        roles=tuple(sorted(snapshot.inventory["roles"])),
+        left_out=tuple(snapshot.inventory["left_out"]),
+    )

@@ -1,0 +1,131 @@
+"""The manifest of a backup: written last, so a folder without one holds no backup."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from upath import UPath
+
+from schema_change.core.backup.checksums import TableChecksum
+from schema_change.core.errors import BackupError
+from schema_change.core.names import Table
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFile:
+    """One file of a backup; ``name`` is relative to the manifest's folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignServer:
+    """The name of a foreign server and of its wrapper; options and user mappings hold secrets and are left out."""
+
+    name: str
+    wrapper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds and when it was taken.
+
+    ``tables`` are the tables whose rows are in it, as they were at ``taken_at`` (the snapshot's time). ``scope`` is
+    ``tables`` or ``database``; the schema is always that of the whole database. ``data_bytes`` is the size of those
+    tables on disk. ``locale`` is how the database encodes and sorts, in the words of CREATE DATABASE. ``matviews`` are
+    the populated materialized views in an order to refresh them: a backup holds no rows of theirs. ``roles`` own or were granted something. ``left_out`` names the objects that the backup does not
+    have. ``restore_point`` is None where the user may not create one.
+    """
+
+    run_id: str
+    conn_id: str
+    database: str
+    scope: Literal["tables", "database"]
+    taken_at: datetime
+    server_version: int
+    client_major: int
+    lsn: str
+    restore_point: str | None
+    files: tuple[BackupFile, ...]
+    tables: tuple[TableChecksum, ...]
+    data_bytes: int
+    locale: Mapping[str, str | None]
+    matviews: tuple[Table, ...]
+    foreign_servers: tuple[ForeignServer, ...]
+    roles: tuple[str, ...]
+    left_out: tuple[str, ...]
+    format: int = FORMAT
+
+    def file(self, name: str) -> BackupFile:
+        """Return a file of the backup. Raises BackupError when it has none of that name."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise BackupError(f"the backup has no file {name}", hint="take a new backup")
+
+    @property
+    def columns(self) -> dict[Table, tuple[str, ...]]:
+        """Return the columns that were dumped and checksummed, by table."""
+        return {t.table: t.columns for t in self.tables}
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of all tables."""
+        return sum(t.rows for t in self.tables)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            **dataclasses.asdict(self),
+            "locale": dict(self.locale),
+            "taken_at": self.taken_at.isoformat(),
+            "tables": [t.to_json() for t in self.tables],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote. Raises BackupError for another format."""
+        if data.get("format") != FORMAT:
+            raise BackupError(
+                f"the manifest has format {data.get('format')}, this release reads {FORMAT}",
+                hint="restore with the release that took the backup",
+            )
+        return cls(
+            **{
+                **data,
+                "taken_at": datetime.fromisoformat(data["taken_at"]),
+                "files": tuple(BackupFile(**f) for f in data["files"]),
+                "tables": tuple(map(TableChecksum.from_json, data["tables"])),
+                "matviews": tuple(Table(**t) for t in data["matviews"]),
+                "foreign_servers": tuple(ForeignServer(**s) for s in data["foreign_servers"]),
+                "roles": tuple(data["roles"]),
+                "left_out": tuple(data["left_out"]),
+            }
+        )
+
+
+def write_manifest(folder: UPath, manifest: Manifest) -> None:
+    """Write the commit marker of a backup."""
+    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: UPath) -> Manifest:
+    """Read the manifest of a backup. Raises BackupError when the folder holds no complete backup."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BackupError(f"{folder} holds no complete backup", hint="take the backup again") from error
+    except ValueError as error:
+        raise BackupError(f"{folder / MANIFEST} is damaged: {error}", hint="use another backup") from error
+    return Manifest.from_json(data)

@@ -1,0 +1,1 @@
+"""The catalog of a target: read in a few set-based queries, canonical, comparable by fingerprint."""

@@ -1,0 +1,183 @@
+"""The canonical picture of a catalog: no OIDs, no attnums, no sequence positions, nothing of our own schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from schema_change.core.names import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column in rank order; ``type`` is format_type()'s spelling, ``default`` pg_get_expr()'s."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    default: str | None = None
+    generated: str = ""
+    """``s`` stored or ``v`` virtual generated column; its expression is in ``default``."""
+    identity: str = ""
+    collation: str | None = None
+    comment: str | None = None
+    grants: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """What differs from the type's default: storage, compression, statistics target, n_distinct …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A constraint; ``type`` is pg_constraint.contype, ``definition`` pg_get_constraintdef()'s text.
+
+    NOT NULL is the column's ``nullable``; only one that is not validated yet (PostgreSQL 18) is listed here, as ``n``.
+    """
+
+    name: str
+    type: str
+    definition: str
+    columns: tuple[str, ...] = ()
+    validated: bool = True
+    references: Table | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index; ``definition`` is pg_get_indexdef()'s text, ``columns`` the key columns that are plain columns."""
+
+    name: str
+    definition: str
+    columns: tuple[str, ...] = ()
+    unique: bool = False
+    primary: bool = False
+    valid: bool = True
+    comment: str | None = None
+    clustered: bool = False
+    """The table's rows were last ordered by this index (CLUSTER ON)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A user's trigger; ``enabled`` is pg_trigger.tgenabled."""
+
+    name: str
+    definition: str
+    enabled: str = "O"
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, partitioned table, view, materialized view or foreign table.
+
+    ``kind`` is pg_class.relkind, ``persistence`` relpersistence. ``definition`` is a view's query. ``dependants``
+    names the views, functions, policies, foreign keys, generated columns and publications that use it. ``options`` are
+    storage parameters, and server and options of a foreign table. ``replica_identity`` is empty (the primary key),
+    ``nothing``, ``full`` or ``index <name>``. ``rows``, ``bytes`` and ``writes`` are estimates from
+    statistics for pricing and are not part of the fingerprint.
+    """
+
+    table: Table
+    kind: str
+    owner: str
+    persistence: str = "p"
+    columns: tuple[Column, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    policies: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
+    row_security: bool = False
+    force_row_security: bool = False
+    options: tuple[str, ...] = ()
+    replica_identity: str = ""
+    inherits: tuple[Table, ...] = ()
+    partition_of: Table | None = None
+    partition_bound: str | None = None
+    partition_key: str | None = None
+    definition: str | None = None
+    comment: str | None = None
+    grants: tuple[str, ...] = ()
+    dependants: tuple[str, ...] = ()
+    rows: int = field(default=0, metadata={"estimate": True})
+    bytes: int = field(default=0, metadata={"estimate": True})
+    writes: int = field(default=0, metadata={"estimate": True})
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of that name, or None."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    def index(self, name: str) -> Index | None:
+        """Return the index of that name, or None."""
+        return next((i for i in self.indexes if i.name == name), None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return the columns that identify a row: the primary key, else a valid unique index on NOT NULL columns."""
+        candidates = sorted(
+            (i for i in self.indexes if i.unique and i.valid and i.columns), key=lambda i: not i.primary
+        )
+        for index in candidates:
+            plain = " WHERE " not in index.definition and "(" not in index.definition.split("(", 1)[1]
+            columns = [self.column(c) for c in index.columns]
+            if index.primary or (plain and all(c is not None and not c.nullable for c in columns)):
+                return index.columns
+        return ()
+
+    def with_column(self, column: Column) -> Self:
+        """Return the relation with a column added, or replaced by name."""
+        if self.column(column.name) is None:
+            return replace(self, columns=(*self.columns, column))
+        return replace(self, columns=tuple(column if c.name == column.name else c for c in self.columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The relations of a database by name, and its other objects.
+
+    ``objects`` maps ``kind name`` (function, enum, domain, sequence, schema, …) to the object's definition.
+    """
+
+    server_version: int
+    relations: Mapping[Table, Relation]
+    objects: Mapping[str, str] = field(default_factory=dict)
+    extensions: tuple[str, ...] = ()
+
+    def get(self, table: Table) -> Relation | None:
+        """Return a relation, or None."""
+        return self.relations.get(table)
+
+    def with_relation(self, relation: Relation) -> Catalog:
+        """Return the catalog with a relation added or replaced; planning uses it to look one operation ahead."""
+        return replace(self, relations={**self.relations, relation.table: relation})
+
+    def restricted(self, scope: Collection[Table]) -> Catalog:
+        """Return only the relations of a plan's scope; an empty scope means everything, extensions and objects too."""
+        if not scope:
+            return self
+        relations = {t: r for t, r in self.relations.items() if t in scope}
+        return replace(self, relations=relations, objects={}, extensions=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the canonical snapshot as JSON data, without estimates; a relation's key contains a dot."""
+        estimates = {f.name for f in dataclasses.fields(Relation) if f.metadata.get("estimate")}
+        return {
+            str(table): {k: v for k, v in dataclasses.asdict(relation).items() if k not in estimates}
+            for table, relation in sorted(self.relations.items())
+        } | {
+            "extensions": sorted(self.extensions),
+            "objects": dict(sorted(self.objects.items())),
+            "server_version": self.server_version // 10000,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the sha256 of the canonical snapshot; comparable within one major version."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

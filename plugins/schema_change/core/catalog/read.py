@@ -1,0 +1,198 @@
+"""Read the catalog of a database in a handful of set-based queries, in one snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from schema_change.core import sqlfiles
+from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation, Trigger
+from schema_change.core.database import Connection, server_version
+from schema_change.core.errors import ConfigurationError, LockNotAvailable
+from schema_change.core.names import Table
+
+#: The oldest major version whose catalog these queries know.
+OLDEST = 15
+
+_RETRIES = 2
+_VARCHAR_LIST = re.compile(r"\(ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\]\)::text\[\]")
+_VARCHAR_ITEM = re.compile(r"('(?:[^']|'')*'::character varying)")
+
+_Row = Sequence[Any]
+_ByRelation = Mapping[int, list[_Row]]
+
+
+def read_catalog(connection: Connection) -> Catalog:
+    """Return the catalog of the whole database, but for system schemas, temporary schemas and ``schema_change``.
+
+    ``connection`` is an autocommit session outside a transaction; the queries share one read-only snapshot with an
+    empty search_path. Raises LockNotAvailable when a view's table stays locked exclusively longer than the session's
+    lock_timeout, and ConfigurationError for a server that is too old.
+    """
+    version = server_version(connection)
+    if version < OLDEST * 10000:
+        raise ConfigurationError(
+            f"the server is PostgreSQL {version // 10000}; {OLDEST} or newer is needed",
+            hint="upgrade the server first",
+        )
+    try:
+        for _ in range(_RETRIES):
+            # pg_get_*def() look at the newest catalog rather than at our snapshot: they fail for what was just dropped.
+            with contextlib.suppress(psycopg.errors.InternalError_, psycopg.errors.UndefinedTable):
+                return _read(connection, version)
+        return _read(connection, version)
+    except psycopg.errors.LockNotAvailable as error:
+        raise LockNotAvailable(
+            "the catalog cannot be read: another session holds a table exclusively",
+            hint="see pg_locks for AccessExclusiveLock; try again when that session has finished",
+        ) from error
+
+
+def _read(connection: Connection, version: int) -> Catalog:
+    with connection.transaction():
+        connection.execute(sqlfiles.block("queries/catalog", "begin"))
+        relations = {row[0]: _relation(row) for row in _rows(connection, "relations")}
+        columns = _grouped(connection, "columns")
+        constraints = _grouped(connection, "constraints")
+        indexes = _grouped(connection, "indexes")
+        triggers = _grouped(connection, "triggers")
+        parts = _grouped(connection, "parts")
+        dependants = _grouped(connection, "dependants")
+        objects = {f"{row[0]} {row[1]}": _object(row) for row in _rows(connection, "objects")}
+        extensions = tuple(row[0] for row in _rows(connection, "extensions"))
+    complete = (
+        _with_parts(
+            replace(
+                relation,
+                columns=tuple(_column(row) for row in columns[oid]),
+                constraints=tuple(_constraint(row) for row in constraints[oid]),
+                indexes=tuple(_index(row) for row in indexes[oid]),
+                triggers=tuple(Trigger(row[1], row[2], row[3], row[4]) for row in triggers[oid]),
+                dependants=tuple(sorted(row[1] for row in dependants[oid])),
+                replica_identity=_replica_identity(relation, indexes[oid]),
+            ),
+            parts[oid],
+        )
+        for oid, relation in relations.items()
+    )
+    by_name = {r.table: r for r in sorted(complete, key=lambda r: r.table)}
+    return Catalog(version, by_name, dict(sorted(objects.items())), extensions)
+
+
+def _rows(connection: Connection, name: str) -> list[Any]:
+    return connection.execute(sqlfiles.block("queries/catalog", name)).fetchall()
+
+
+def _grouped(connection: Connection, name: str) -> _ByRelation:
+    groups: defaultdict[int, list[_Row]] = defaultdict(list)
+    for row in _rows(connection, name):
+        groups[row[0]].append(row)
+    return groups
+
+
+def _relation(row: _Row) -> Relation:
+    return Relation(
+        table=Table(row[1], row[2]),
+        kind=row[3],
+        persistence=row[4],
+        owner=row[5],
+        row_security=row[6],
+        force_row_security=row[7],
+        replica_identity=row[8],
+        options=tuple(row[9]),
+        partition_key=row[10],
+        partition_bound=row[11],
+        definition=_canonical(row[12]),
+        comment=row[13],
+        grants=tuple(row[14]),
+        rows=row[15],
+        bytes=row[16],
+        writes=row[17],
+    )
+
+
+def _column(row: _Row) -> Column:
+    return Column(
+        name=row[1],
+        type=row[2],
+        nullable=row[3],
+        default=_canonical(row[4]),
+        generated=row[5],
+        identity=row[6],
+        collation=row[7],
+        comment=row[8],
+        grants=tuple(row[9]),
+        options=tuple(row[10]),
+    )
+
+
+def _constraint(row: _Row) -> Constraint:
+    return Constraint(
+        name=row[1],
+        type=row[2],
+        definition=_canonical(row[3]) or "",
+        columns=tuple(row[4]),
+        validated=row[5],
+        references=Table(row[6], row[7]) if row[7] is not None else None,
+        comment=row[8],
+    )
+
+
+def _index(row: _Row) -> Index:
+    return Index(
+        name=row[1],
+        definition=_canonical(row[2]) or "",
+        columns=tuple(row[3]),
+        unique=row[4],
+        primary=row[5],
+        valid=row[6],
+        comment=row[7],
+        clustered=row[8],
+    )
+
+
+def _replica_identity(relation: Relation, indexes: Iterable[_Row]) -> str:
+    if relation.replica_identity != "index":
+        return relation.replica_identity
+    return "index " + next((row[1] for row in indexes if row[9]), "(dropped)")
+
+
+def _with_parts(relation: Relation, parts: Iterable[_Row]) -> Relation:
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for _, kind, text in parts:
+        texts[kind].append(text)
+    parents = tuple(Table(*json.loads(text)) for text in texts["parent"])
+    is_partition = relation.partition_bound is not None
+    return replace(
+        relation,
+        policies=tuple(_canonical(text) or "" for text in texts["policy"]),
+        rules=tuple(texts["rule"]),
+        statistics=tuple(texts["statistics"]),
+        inherits=() if is_partition else parents,
+        partition_of=parents[0] if is_partition and parents else None,
+    )
+
+
+def _object(row: _Row) -> str:
+    _, _, definition, owner, grants, comment = row
+    lines = [definition or "", f"owner: {owner}", f"grants: {', '.join(grants)}"]
+    if comment is not None:
+        lines.append(f"comment: {comment}")
+    return "\n".join(line for line in lines if line)
+
+
+def _canonical(definition: str | None) -> str | None:
+    """Return an expression in the spelling that dumping and restoring it settles on.
+
+    ``x IN ('a', 'b')`` on a varchar is deparsed with one cast of the whole array; parsed again, with one per element.
+    """
+    if definition is None or "::text[]" not in definition:
+        return definition
+    return _VARCHAR_LIST.sub(lambda m: "ARRAY[" + _VARCHAR_ITEM.sub(r"(\1)::text", m.group(1)) + "]", definition)

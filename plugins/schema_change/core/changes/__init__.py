@@ -1,0 +1,1 @@
+"""Change files: read, check, chain, describe (JSON Schema) and scaffold them."""

@@ -1,0 +1,1 @@
+"""Execution of steps: locks, transactions, concurrent statements."""

@@ -1,0 +1,93 @@
+"""Statements that cannot run in a transaction, under a watchdog instead of a lock time-out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+from psycopg import errors, sql
+
+from schema_change.core import sqlfiles
+from schema_change.core.database import Connection
+from schema_change.core.execution.blockers import Blocker, Watch
+from schema_change.core.execution.patience import Patience
+from schema_change.core.execution.statements import statement_failed
+
+_SAMPLE_S = 0.25
+_PROGRESS_EVERY_S = 10.0
+
+
+@contextlib.contextmanager
+def session_timeouts(work: Connection, *, lock_ms: int) -> Iterator[None]:
+    """Set the session's lock_timeout, and no statement_timeout, and put both back afterwards."""
+    before = work.execute(sqlfiles.block("queries/locks", "current_settings")).fetchone() or ("0", "0")
+    change = sqlfiles.block("queries/locks", "session_settings")
+    work.execute(change, {"lock": str(lock_ms), "statement": "0"})
+    try:
+        yield
+    finally:
+        if not work.closed:
+            work.execute(change, {"lock": before[0], "statement": before[1]})
+
+
+class Watchdog:
+    """Reports whom a statement waits for, and cancels it after too long a wait for the very same sessions."""
+
+    def __init__(
+        self, work: Connection, side: Connection, patience: Patience, wait_s: float, note: Callable[[str], None]
+    ) -> None:
+        self.gave_up = False
+        self._work, self._side, self._patience, self._wait_s, self._note = work, side, patience, wait_s, note
+        self._progress_at = time.monotonic()
+
+    def on_sample(self, blockers: tuple[Blocker, ...], waited_s: float) -> None:
+        """Look at one sample; called about four times a second."""
+        if not blockers:
+            self._report_progress()
+            return
+        self._patience.blockers = blockers
+        self._patience.report(blockers)
+        self._patience.consider_terminating(blockers, waited_s)
+        if waited_s >= self._wait_s and not self.gave_up:
+            self.gave_up = True
+            self._work.cancel_safe(timeout=5)
+
+    def _report_progress(self) -> None:
+        if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
+            return
+        self._progress_at = time.monotonic()
+        row = self._side.execute(
+            sqlfiles.block("queries/locks", "index_progress"), {"work_pid": self._work.info.backend_pid}
+        ).fetchone()
+        if row:
+            phase, done, total = row
+            self._note(f"index build: {phase}" + (f", {100 * done // total} % of blocks" if total else ""))
+
+
+def run_watched(
+    work: Connection,
+    side: Connection,
+    statement: str,
+    *,
+    patience: Patience,
+    wait_s: float,
+    note: Callable[[str], None],
+) -> None:
+    """Run one statement without lock time-out, watched.
+
+    Raises LockNotAvailable naming the blocker when the watchdog gave up or the server found a deadlock, and
+    ExecutionError when the statement failed.
+    """
+    watchdog = Watchdog(work, side, patience, wait_s, note)
+    with session_timeouts(work, lock_ms=0):
+        try:
+            with Watch(side, work.info.backend_pid, min(_SAMPLE_S, wait_s / 4), watchdog.on_sample):
+                work.execute(sql.SQL(statement))
+        except psycopg.Error as error:
+            if watchdog.gave_up and isinstance(error, errors.QueryCanceled):
+                raise patience.out_of_patience() from error
+            if isinstance(error, errors.DeadlockDetected | errors.LockNotAvailable):
+                raise patience.out_of_patience() from error
+            raise statement_failed(statement, error) from error

@@ -1,0 +1,115 @@
+"""Waiting for a lock: how long, how often, what is said meanwhile, and what is done about blockers."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from schema_change.core.database import Connection
+from schema_change.core.errors import LockNotAvailable
+from schema_change.core.execution.blockers import Blocker, describe, terminate
+
+log = logging.getLogger(__name__)
+
+_FIRST_POLL_S, _LAST_POLL_S = 0.02, 0.25
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 5.0
+_SAY_EVERY_S = 10.0
+_TERMINATE_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockSettings:
+    """How long one attempt may wait for a lock, how long all of them, and whether blockers may be terminated."""
+
+    lock_timeout_ms: int = 100
+    wait_s: float = 600
+    terminate_blockers: bool = False
+
+
+class Patience:
+    """The waiting for one piece of work: from its first look to success or LockNotAvailable."""
+
+    def __init__(self, what: str, settings: LockSettings, side: Connection, note: Callable[[str], None]) -> None:
+        self.blockers: tuple[Blocker, ...] = ()
+        self._what, self._settings, self._side, self._note = what, settings, side, note
+        self._start = time.monotonic()
+        self._first_seen: dict[str, float] = {}
+        self._poll, self._pause = _FIRST_POLL_S, _FIRST_PAUSE_S
+        self._said_at = 0.0
+        self._said_about: frozenset[str] = frozenset()
+
+    @property
+    def waited_s(self) -> float:
+        """Return the seconds since the first look."""
+        return time.monotonic() - self._start
+
+    def not_about_to_end(self, blockers: Sequence[Blocker]) -> tuple[Blocker, ...]:
+        """Return the blockers that an attempt would not outlast.
+
+        A transaction younger than one attempt may well end during it. The longer we have waited, the older a
+        newcomer may be: so a table that is never free of one-second transactions is still attempted now and then,
+        while one blocker that was there all the time is never queued behind.
+        """
+        now = time.monotonic()
+        limit = max(self._settings.lock_timeout_ms / 1000, self.waited_s / 4)
+        for blocker in blockers:
+            self._first_seen.setdefault(blocker.transaction, now)
+        return tuple(
+            b
+            for b in blockers
+            if b.kind == "wraparound" or limit < (now - self._first_seen[b.transaction] if b.age_s is None else b.age_s)
+        )
+
+    def without_queueing(self, blockers: tuple[Blocker, ...]) -> None:
+        """Wait a moment before the next look."""
+        self._blocked_by(blockers)
+        self._sleep(self._poll)
+        self._poll = min(self._poll * 1.5, _LAST_POLL_S)
+
+    def after_attempt(self, blockers: tuple[Blocker, ...]) -> None:
+        """Pause after a failed attempt, with the queue empty; a little longer each time, and jittered."""
+        self._blocked_by(blockers or self.blockers)
+        self._sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
+        self._pause = min(self._pause * 1.5, _LAST_PAUSE_S)
+        self._poll = _FIRST_POLL_S
+
+    def out_of_patience(self) -> LockNotAvailable:
+        """Return the error that names who was in the way."""
+        remedies = "; ".join(dict.fromkeys(b.remedy for b in self.blockers))
+        return LockNotAvailable(
+            f"no {self._what} within {self._settings.wait_s:g} s; blocked by {describe(self.blockers)}",
+            hint=f"{remedies or 'try again when the table is less busy'}; then run this again, or allow a longer wait",
+        )
+
+    def report(self, blockers: tuple[Blocker, ...]) -> None:
+        """Say who is in the way: when that changes, and then now and again."""
+        names = frozenset(b.transaction for b in blockers)
+        if names != self._said_about or time.monotonic() - self._said_at >= _SAY_EVERY_S:
+            self._note(f"waiting for {self._what}, {self.waited_s:.1f} s so far: {describe(blockers)}")
+            self._said_about, self._said_at = names, time.monotonic()
+
+    def consider_terminating(self, blockers: Sequence[Blocker], waited_s: float) -> None:
+        """Terminate the blockers when the run allows it and they had their time."""
+        if not self._settings.terminate_blockers or waited_s < min(_TERMINATE_AFTER_S, self._settings.wait_s / 2):
+            return
+        try:
+            for pid in terminate(self._side, blockers, older_than_s=min(1.0, waited_s / 2)):
+                self._note(f"terminated session {pid}, which blocked {self._what}, as this run was asked to")
+        except psycopg.errors.InsufficientPrivilege as error:
+            self._note(f"not permitted to terminate {describe(blockers)}: {error.diag.message_primary}")
+
+    def _blocked_by(self, blockers: tuple[Blocker, ...]) -> None:
+        self.blockers = blockers
+        self.report(blockers)
+        self.consider_terminating(blockers, self.waited_s)
+
+    def _sleep(self, seconds: float) -> None:
+        left = self._settings.wait_s - self.waited_s
+        if left <= 0:
+            raise self.out_of_patience() from None
+        time.sleep(min(seconds, left))

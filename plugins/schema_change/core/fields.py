@@ -1,0 +1,31 @@
+"""Types of fields in files that people write; a wrong value is refused when the file is read, with its line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table
+
+
+def _identifier(name: str) -> str:
+    if not name or "\0" in name:
+        raise ValueError("a name is empty")
+    if (size := len(name.encode())) > MAX_IDENTIFIER_BYTES:
+        raise ValueError(f"{name!r} has {size} bytes; PostgreSQL cuts names at {MAX_IDENTIFIER_BYTES}")
+    return name
+
+
+def _table(name: str) -> str:
+    table = Table.parse(name)
+    _identifier(table.schema)
+    _identifier(table.name)
+    return name
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+"""One name of at most 63 bytes, as the catalog spells it."""
+
+TableName = Annotated[str, AfterValidator(_table)]
+"""``table`` or ``schema.table``, with double quotes where needed; kept as written."""

@@ -1,0 +1,285 @@
+"""Read and write the journal of one run. The journal, not Airflow, remembers what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from schema_change.core import sqlfiles
+from schema_change.core.database import Connection
+from schema_change.core.errors import JournalError, OwnershipError
+from schema_change.core.model import Plan, Step, to_json
+from schema_change.core.names import Table
+
+FINAL = frozenset({"applied", "rolled_back", "restored", "stopped"})
+
+
+def _sql(name: str) -> psycopg.sql.SQL:
+    return sqlfiles.block("queries/journal", name)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of ``schema_change.run``."""
+
+    run_id: UUID
+    change_version: str
+    change_name: str
+    description: str
+    checksum: str
+    parent_checksum: str | None
+    files_sha256: str
+    conn_id: str
+    requested_by: str
+    requested_from: str
+    options: dict[str, Any]
+    change: dict[str, Any]
+    status: str
+    risk: str
+    plan: dict[str, Any]
+    catalog_before: dict[str, Any] | None
+    fingerprint_before: str | None
+    fingerprint_after: str | None
+    checksums_before: dict[str, Any] | None
+    backup: dict[str, Any] | None
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def change_id(self) -> str:
+        """Return the change's id, ``<version>_<name>``."""
+        return f"{self.change_version}_{self.change_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A row of ``schema_change.step``."""
+
+    seq: int
+    step: dict[str, Any]
+    status: str
+    rows: int | None
+    lock_attempts: int
+    error: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    undone_at: datetime | None
+
+    @property
+    def planned(self) -> Step:
+        """Return the step as it was planned."""
+        return Step.from_json(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """A row of ``schema_change.stage``."""
+
+    stage: str
+    status: str
+    tries: int
+    result: dict[str, Any]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A row of ``schema_change.event``."""
+
+    at: datetime
+    actor: str
+    kind: str
+    object_type: str
+    object_name: str
+    message: str
+    sql_statement: str | None
+    seq: int | None
+
+
+def get_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """Return a run, or None."""
+    with connection.cursor(row_factory=class_row(RunRow)) as cursor:
+        return cursor.execute(_sql("get_run"), {"run_id": run_id}).fetchone()
+
+
+def list_runs(connection: Connection, limit: int = 50) -> list[RunRow]:
+    """Return the latest runs, newest first."""
+    with connection.cursor(row_factory=class_row(RunRow)) as cursor:
+        return cursor.execute(_sql("list_runs"), {"limit": limit}).fetchall()
+
+
+def unfinished_runs(connection: Connection) -> list[UUID]:
+    """Return the runs that have not reached a final status, oldest first."""
+    return [row[0] for row in connection.execute(_sql("unfinished_runs"))]
+
+
+class Journal:
+    """The journal of one run, on one session.
+
+    Every method runs in the session's current transaction, so an entry commits together with the work it describes
+    when it is written inside that work's transaction.
+    """
+
+    def __init__(self, connection: Connection, run_id: UUID, actor: str = "") -> None:
+        self.connection = connection
+        self.run_id = run_id
+        self.actor = actor
+
+    def on(self, connection: Connection) -> Journal:
+        """Return the same journal on another session."""
+        return Journal(connection, self.run_id, self.actor)
+
+    def _execute(self, name: str, **parameters: Any) -> psycopg.Cursor[Any]:
+        return self.connection.execute(_sql(name), {"run_id": self.run_id, **parameters})
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def record_plan(self, plan: Plan, **columns: Any) -> None:
+        """Store the run with its plan and steps; planning again is allowed until something was changed.
+
+        Raises JournalError when the run has already begun: its stored plan is what runs.
+        """
+        data = to_json(plan)
+        with self.connection.transaction():
+            stored = self._execute(
+                "insert_run",
+                plan=Jsonb({k: v for k, v in data.items() if k != "steps"}),
+                risk=plan.risk.value,
+                fingerprint_before=plan.fingerprint,
+                **columns,
+            )
+            if not stored.rowcount:
+                raise JournalError(
+                    f"run {self.run_id} has begun; it cannot be planned again",
+                    hint="clear the failed task and those after it, not the plan task",
+                )
+            self._execute("forget_earlier_plan")
+            self._execute("insert_steps", steps=Jsonb(data["steps"]))
+
+    @property
+    def run(self) -> RunRow:
+        """Return the run's row. Raises JournalError when it was never planned."""
+        found = get_run(self.connection, self.run_id)
+        if found is None:
+            raise JournalError(f"run {self.run_id} is not in the journal", hint="the plan task must run first")
+        return found
+
+    def plan(self) -> Plan:
+        """Return the stored plan with its steps."""
+        return Plan.from_json({**self.run.plan, "steps": [row.step for row in self.steps()]})
+
+    def set_status(self, status: str, error: str | None = None) -> None:
+        """Move the run to a status; a final one sets its end."""
+        self._execute("set_status", status=status, error=error)
+
+    def set_fingerprint_after(self, fingerprint: str, catalog: Mapping[str, Any] | None = None) -> None:
+        """Record the fingerprint the change left behind and, so that drift can be named, the snapshot it is of."""
+        self._execute(
+            "set_fingerprint_after", fingerprint=fingerprint, catalog=Jsonb(catalog) if catalog is not None else None
+        )
+
+    def set_backup(self, backup: dict[str, Any], checksums: dict[str, Any]) -> None:
+        """Record where the backup is, and the counts and checksums taken with it."""
+        self._execute("set_backup", backup=Jsonb(backup), checksums=Jsonb(checksums))
+
+    # -- stages, steps, events ------------------------------------------------------------------------------------
+
+    def start_stage(self, stage: str) -> None:
+        """Record that a stage begins; a new try counts up."""
+        self._execute("start_stage", stage=stage)
+
+    def finish_stage(self, stage: str, status: str, result: dict[str, Any]) -> None:
+        """Record how a stage ended: ``done``, ``skipped`` or ``failed``."""
+        self._execute("finish_stage", stage=stage, status=status, result=Jsonb(result))
+
+    def stages(self) -> dict[str, StageRow]:
+        """Return what the stages did so far, by name."""
+        with self.connection.cursor(row_factory=class_row(StageRow)) as cursor:
+            rows = cursor.execute(_sql("get_stages"), {"run_id": self.run_id}).fetchall()
+        return {row.stage: row for row in rows}
+
+    def steps(self) -> list[StepRow]:
+        """Return the steps in order."""
+        with self.connection.cursor(row_factory=class_row(StepRow)) as cursor:
+            return cursor.execute(_sql("get_steps"), {"run_id": self.run_id}).fetchall()
+
+    def set_step(
+        self, seq: int, status: str, *, rows: int | None = None, lock_attempts: int = 0, error: str | None = None
+    ) -> None:
+        """Move a step to a status."""
+        self._execute("set_step", seq=seq, status=status, rows=rows, lock_attempts=lock_attempts, error=error)
+
+    def step_failed(self, seq: int, error: str) -> None:
+        """Record why a step failed; its status stays, so that a new try goes on from it."""
+        self._execute("step_error", seq=seq, error=error)
+
+    def event(
+        self,
+        kind: str,
+        message: str = "",
+        *,
+        seq: int | None = None,
+        tables: Sequence[Table] = (),
+        statement: str | None = None,
+    ) -> None:
+        """Append to the audit trail."""
+        self._execute(
+            "insert_event",
+            seq=seq,
+            actor=self.actor,
+            kind=kind,
+            object_type="table" if tables else "",
+            object_name=", ".join(map(str, tables)),
+            message=message,
+            sql_statement=statement,
+        )
+
+    def events(self) -> list[EventRow]:
+        """Return the audit trail of this run."""
+        with self.connection.cursor(row_factory=class_row(EventRow)) as cursor:
+            return cursor.execute(_sql("get_events"), {"run_id": self.run_id}).fetchall()
+
+    # -- the version of a table -----------------------------------------------------------------------------------
+
+    def record_version(self, table: str, version: str, definition: dict[str, Any] | None, description: str) -> None:
+        """Add a row to ``schema_registry``; it becomes the table's current version."""
+        self._execute(
+            "insert_version",
+            table_name=table,
+            version=version,
+            definition=Jsonb(definition) if definition is not None else None,
+            description=description,
+        )
+
+    def forget_versions(self) -> None:
+        """Take back the versions this run recorded; used when a backup is put back."""
+        self._execute("delete_versions")
+
+    # -- ownership ------------------------------------------------------------------------------------------------
+
+    def claim(self, tables: Sequence[Table]) -> None:
+        """Own the tables until the run ends. Raises OwnershipError naming the run that owns one already."""
+        names = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
+        with self.connection.transaction():
+            self._execute("claim_tables", **names)
+            others = self._execute("owners", **names).fetchall()
+            if others:
+                schema, name, run_id, since, requested_from, change = others[0]
+                raise OwnershipError(
+                    f"{Table(schema, name)} is owned by run {run_id} of {change} ({requested_from})"
+                    f" since {since:%Y-%m-%d %H:%M}",
+                    hint=f"wait for that run; if it is dead: schema-change reconcile --run {run_id}",
+                )
+
+    def release(self) -> None:
+        """Give the tables back."""
+        self._execute("release_tables")

@@ -1,0 +1,109 @@
+"""What an operation is: a pydantic model that plans itself, purely, against a catalog."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from schema_change.core.catalog.model import Catalog, Relation
+from schema_change.core.errors import PlanError
+from schema_change.core.model import DataCheck, Expectation, Phase, Step
+from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table
+
+_Parsed = TypeVar("_Parsed")
+_Text = TypeVar("_Text")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What one operation contributes to a plan; ``catalog`` is the shape after it, for the operations that follow."""
+
+    catalog: Catalog
+    steps: tuple[Step, ...]
+    expectations: tuple[Expectation, ...] = ()
+    data_checks: tuple[DataCheck, ...] = ()
+    written: tuple[Table, ...] = ()
+    read: tuple[Table, ...] = ()
+    filled: frozenset[tuple[Table, str]] = frozenset()
+    """Columns whose values are complete only after the backfill."""
+    data_migration: bool = False
+    """Values that exist already are changed."""
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """What an operation may know besides the catalog: its change, and which columns earlier operations fill."""
+
+    version: str
+    filled: frozenset[tuple[Table, str]] = frozenset()
+
+    def phase_for(self, table: Table, columns: tuple[str, ...]) -> Phase:
+        """Return cutover for what needs columns that this change fills, else expand."""
+        return Phase.CUTOVER if any((table, c) in self.filled for c in columns) else Phase.EXPAND
+
+
+class Operation(BaseModel, ABC):
+    """One typed item of a change. A new operation is one file in this package that subclasses this.
+
+    The class docstring is its documentation in the JSON Schema; ``kind`` is the key in the change file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
+        """Return the steps against this catalog. Pure. Raises PlanError, with a remedy, when it does not fit."""
+
+
+def checked(parse: Callable[[_Text], _Parsed], fragment: _Text, key: str) -> _Parsed:
+    """Parse a type or an expression of a change file; raise PlanError naming the key when it is refused."""
+    try:
+        return parse(fragment)
+    except ValueError as error:
+        raise PlanError(
+            f"{key}: {error}", hint="write one PostgreSQL expression or type, without side effects"
+        ) from error
+
+
+def new_identifier(name: str) -> str:
+    """Return a new object's name, or raise PlanError when PostgreSQL would cut it."""
+    if not name or "\0" in name:
+        raise PlanError("a name is empty", hint="write a name of 1 to 63 bytes")
+    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
+        raise PlanError(
+            f"{name!r} has {len(name.encode())} bytes; PostgreSQL would cut it at {MAX_IDENTIFIER_BYTES}",
+            hint="choose a shorter name",
+        )
+    return name
+
+
+def table_of(catalog: Catalog, name: str) -> Relation:
+    """Return an ordinary table by its name in the change file, or raise PlanError with the remedy."""
+    table = Table.parse(name)
+    relation = catalog.get(table)
+    if relation is None:
+        raise PlanError(
+            f"table {table} does not exist in this database",
+            hint=f"known here: {', '.join(sorted(map(str, catalog.relations))[:10]) or 'no table'}",
+        )
+    kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+    if relation.kind in kinds:
+        raise PlanError(f"{table} is {kinds[relation.kind]}, not a table", hint="name the table that holds the rows")
+    if relation.kind == "p" or relation.partition_of:
+        raise PlanError(
+            f"{table} is partitioned; this operation does not handle partitions yet",
+            hint="use a raw change (deploy.sql, revert.sql, verify.sql)",
+        )
+    if relation.persistence != "p":
+        raise PlanError(
+            f"{table} is unlogged or temporary; a crash would lose its rows and our work",
+            hint=f"ALTER TABLE {table.quoted} SET LOGGED first",
+        )
+    return relation

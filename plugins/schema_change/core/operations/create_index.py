@@ -1,0 +1,126 @@
+"""``create_index``: always concurrently; an interrupted build is repaired."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from psycopg import sql
+from pydantic import Field
+
+from schema_change.core.catalog.model import Catalog, Index, Relation
+from schema_change.core.errors import PlanError
+from schema_change.core.model import DataCheck, LockMode, Step
+from schema_change.core.names import Table, short_name
+from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, new_identifier, table_of
+from schema_change.core.recipes import probe, raw, text
+from schema_change.core.sqltext.expression import IndexKey, index_keys, parse_predicate
+
+
+class CreateIndex(Operation):
+    """Create an index without blocking writes."""
+
+    kind: ClassVar[str] = "create_index"
+
+    table: str = Field(description="Table, as schema.table")
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="Columns or expressions, such as lower(name) or day DESC"
+    )
+    name: str | None = Field(default=None, description="Name of the index; made from table and columns by default")
+    unique: bool = Field(default=False, description="Forbid duplicates")
+    method: Literal["btree", "hash", "gin", "gist", "spgist", "brin"] = Field(
+        default="btree", description="Index method"
+    )
+    include: tuple[str, ...] = Field(default=(), description="Columns stored in the index but not searched")
+    where: str | None = Field(default=None, description="Predicate of a partial index")
+
+    def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
+        """Return one step, after the backfill when a column of the index is filled by this change."""
+        relation = table_of(catalog, self.table)
+        table = relation.table
+        keys = self._keys(relation)
+        plain = tuple(key.column for key in keys if key.column)
+        used = tuple(column for key in keys for column in key.columns) + self.include
+        name = new_identifier(self.name or short_name(table.name, *(plain or ("expr",)), "idx"))
+        _refuse_taken(catalog, Table(table.schema, name))
+        definition = self._definition(relation, name, keys)
+        drop = text(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(table.schema, name)))
+        step = Step(
+            phase=context.phase_for(table, used),
+            title=f"create index {name} on {table}",
+            tables=(table,),
+            statements=(definition,),
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            transactional=False,
+            long=True,
+            probe=probe("index_valid", index=Table(table.schema, name).quoted, table=table.quoted),
+            repair=(drop,),
+            undo=(drop,),
+            undo_lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            undo_transactional=False,
+        )
+        index = Index(name=name, definition=definition, columns=plain, unique=self.unique)
+        return Planned(
+            catalog=catalog.with_relation(replace(relation, indexes=(*relation.indexes, index))),
+            steps=(step,),
+            data_checks=self._duplicates(relation, plain, context) if self.unique else (),
+            written=(table,),
+        )
+
+    def _keys(self, relation: Relation) -> tuple[IndexKey, ...]:
+        keys = checked(index_keys, self.columns, "columns")
+        for column in (*(c for key in keys for c in key.columns), *self.include):
+            if relation.column(column) is None:
+                raise PlanError(
+                    f"{relation.table} has no column {column}",
+                    hint=f"its columns are {', '.join(c.name for c in relation.columns)}",
+                )
+        return keys
+
+    def _definition(self, relation: Relation, name: str, keys: tuple[IndexKey, ...]) -> str:
+        include = sql.SQL(" INCLUDE ({})").format(sql.SQL(", ").join(map(sql.Identifier, self.include)))
+        where = sql.SQL(" WHERE {}").format(
+            raw(checked(parse_predicate, self.where, "where").text if self.where else "")
+        )
+        return text(
+            sql.SQL("CREATE {}INDEX CONCURRENTLY {} ON {} USING {} ({}){}{}").format(
+                sql.SQL("UNIQUE ") if self.unique else sql.SQL(""),
+                sql.Identifier(name),
+                relation.table.identifier,
+                sql.SQL(self.method),
+                sql.SQL(", ").join(raw(key.text) for key in keys),
+                include if self.include else sql.SQL(""),
+                where if self.where else sql.SQL(""),
+            )
+        )
+
+    def _duplicates(self, relation: Relation, plain: tuple[str, ...], context: PlanContext) -> tuple[DataCheck, ...]:
+        """Count the groups of rows that share a key; rows of columns this change adds do not exist yet."""
+        fresh = any((relation.table, c) in context.filled for c in plain)
+        if fresh or len(plain) != len(self.columns):
+            return ()
+        columns = sql.SQL(", ").join(map(sql.Identifier, plain))
+        conditions = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c)) for c in plain]
+        if self.where:
+            conditions.append(sql.SQL("({})").format(raw(checked(parse_predicate, self.where, "where").text)))
+        groups = sql.SQL("SELECT {0} FROM {1} WHERE {2} GROUP BY {0} HAVING count(*) > 1").format(
+            columns, relation.table.identifier, sql.SQL(" AND ").join(conditions)
+        )
+        return (
+            DataCheck(
+                name=f"duplicates of ({', '.join(plain)}) in {relation.table}",
+                count=text(sql.SQL("SELECT count(*) FROM ({}) AS d").format(groups)),
+                sample=text(sql.SQL("{} LIMIT 10").format(groups)),
+                remedy="remove or merge the duplicate rows first",
+            ),
+        )
+
+
+def _refuse_taken(catalog: Catalog, index: Table) -> None:
+    """Raise PlanError when the schema has a relation or an index of that name already."""
+    neighbours = (r for r in catalog.relations.values() if r.table.schema == index.schema)
+    if any(r.table.name == index.name or r.index(index.name) for r in neighbours):
+        raise PlanError(
+            f"there is already a relation or index {index}",
+            hint="give the index another name; when the existing one is invalid, drop it first",
+        )

@@ -1,0 +1,44 @@
+"""Price a plan: lock mode, size, write rate, reversibility, dependants. The highest reason decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schema_change.core.catalog.model import Catalog
+from schema_change.core.model import LockMode, Phase, Plan, Risk
+
+_LARGE_TABLE_BYTES = 10 * 1024**3
+_MANY_ROWS = 10_000_000
+
+
+def assess(plan: Plan, catalog: Catalog) -> tuple[Risk, tuple[str, ...]]:
+    """Return the risk and the reasons for it, highest first."""
+    reasons = sorted(_reasons(plan, catalog), key=lambda r: -r[0].rank)
+    if not reasons:
+        return Risk.LOW, ("every step is brief or lets reads and writes go on, and can be undone",)
+    return reasons[0][0], tuple(f"{risk.value}: {why}" for risk, why in reasons)
+
+
+def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
+    if plan.data_migration:
+        yield Risk.HIGH, "values that exist already are changed"
+    for step in plan.steps:
+        if step.phase is not Phase.CONTRACT and step.statements and step.lasting and not step.undo and not step.long:
+            yield Risk.MEDIUM, f"step '{step.title}' has no undo of its own"
+        if step.long and step.lock >= LockMode.SHARE:
+            yield Risk.HIGH, f"step '{step.title}' blocks {step.lock.blocks} for as long as it runs"
+    for finding in plan.findings:
+        if finding.rule == "unanalysable":
+            yield Risk.MEDIUM, f"SQL that cannot be analysed: {finding.message}"
+        elif finding.level == "error":
+            yield Risk.HIGH, f"{finding.rule}: {finding.message}" + (" (waived)" if finding.waived else "")
+    for table in plan.written:
+        relation = catalog.get(table)
+        if relation is None:
+            continue
+        if relation.bytes > _LARGE_TABLE_BYTES:
+            yield Risk.MEDIUM, f"{table} is large ({relation.bytes / 1024**3:.0f} GiB)"
+        if relation.rows > _MANY_ROWS and plan.of_phase(Phase.BACKFILL):
+            yield Risk.MEDIUM, f"about {relation.rows:,} rows of {table} are rewritten"
+        if relation.dependants:
+            yield Risk.MEDIUM, f"{table} has dependants: {', '.join(relation.dependants[:5])}"

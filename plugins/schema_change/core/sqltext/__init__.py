@@ -1,0 +1,1 @@
+"""Everything that understands SQL text, by PostgreSQL's own grammar: expressions, types, index keys, scripts."""

@@ -1,0 +1,21 @@
+"""The stages of a run, one module each; Airflow tasks and the CLI run the same ones in the same order."""
+
+from __future__ import annotations
+
+#: In the order of the DAG. ``rollback`` and ``verify_rollback`` decide by the journal whether there is work.
+STAGES = (
+    "plan",
+    "approve",
+    "backup",
+    "pre_check",
+    "rehearse",
+    "migrate",
+    "backfill",
+    "cutover",
+    "validate",
+    "contract",
+    "rollback",
+    "verify_rollback",
+    "report",
+    "outcome",
+)

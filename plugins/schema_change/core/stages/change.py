@@ -1,0 +1,94 @@
+"""Stages ``migrate``, ``backfill``, ``cutover`` and ``contract``: the change itself, from the stored plan."""
+
+from __future__ import annotations
+
+from schema_change.core.backfill.engine import remaining
+from schema_change.core.catalog.read import read_catalog
+from schema_change.core.errors import BackfillError, JournalError
+from schema_change.core.model import LockMode, NewRows, Phase, Step
+from schema_change.core.recipes import analyze, vacuum_analyze
+from schema_change.core.stages.before import ensure_approved
+from schema_change.core.stages.request import StageResult
+from schema_change.core.stages.session import Session
+
+
+def migrate(session: Session) -> StageResult:
+    """Run the expand steps."""
+    ensure_approved(session)
+    checked = session.journal.stages().get("pre_check")
+    if checked is None or checked.status != "done":
+        raise JournalError("the pre-checks of this run have not passed", hint="run pre_check first")
+    session.journal.set_status("running")
+    return _finish("migrate", session.run_phase(Phase.EXPAND))
+
+
+def backfill(session: Session) -> StageResult:
+    """Fill data in batches, then refresh the planner's statistics."""
+    _ensure_running(session)
+    steps = session.run_phase(Phase.BACKFILL)
+    for table in dict.fromkeys(t for step in steps for t in step.tables):
+        session.steps.executor.autocommit((analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE)
+    return _finish("backfill", steps)
+
+
+def cutover(session: Session) -> StageResult:
+    """Assert that no row is left to fill, then run the steps that need filled data."""
+    _ensure_running(session)
+    fills = [row.planned for row in session.journal.steps() if row.planned.backfill is not None]
+    for step in fills:
+        _assert_filled(session, step)
+    steps = session.run_phase(Phase.CUTOVER)
+    if fills and not steps:
+        return StageResult("cutover", "done", "no row is left to fill")
+    return _finish("cutover", steps)
+
+
+def contract(session: Session) -> StageResult:
+    """Remove the old shape and land the change: record its version, release its tables. Only goes forward."""
+    run = session.journal.run
+    if run.status == "applied":
+        return StageResult("contract", "done", "the change has landed already")
+    if run.status not in {"validated", "contracting"}:
+        raise JournalError(f"the run is {run.status}, not validated", hint="contract runs after validate has passed")
+    session.journal.set_status("contracting")
+    steps = session.run_phase(Phase.CONTRACT)
+    plan = session.plan()
+    for table in dict.fromkeys(s.backfill.table for s in plan.steps if s.backfill is not None):
+        session.steps.executor.autocommit(
+            (vacuum_analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE
+        )
+    fingerprint = read_catalog(session.side).restricted(plan.scope).fingerprint
+    version = run.change.get("registry")
+    with session.work.transaction():
+        if version:
+            session.journal.record_version(version["table"], version["to"], version.get("definition"), run.description)
+        session.journal.set_fingerprint_after(fingerprint)
+        session.journal.set_status("applied")
+        session.journal.release()
+        session.journal.event("applied", f"version {version['to']} of {version['table']}" if version else "")
+    removed = f"{len(steps)} steps; " if steps else "nothing to remove; "
+    landed = f"{version['table']} is now at {version['to']}" if version else "the change has landed"
+    return StageResult("contract", "done", removed + landed)
+
+
+def _assert_filled(session: Session, step: Step) -> None:
+    assert step.backfill is not None  # noqa: S101 - the caller has looked
+    left = remaining(session.side, step.backfill)
+    if left:
+        whose = " by the application" if step.backfill.new_rows is NewRows.APPLICATION else ""
+        raise BackfillError(
+            f"{left} rows of {step.backfill.table} are still to be filled{whose}",
+            hint="use new_rows: trigger, so that rows written meanwhile are filled as they are written",
+        )
+
+
+def _ensure_running(session: Session) -> None:
+    status = session.journal.run.status
+    if status != "running":
+        raise JournalError(f"the run is {status}, not running", hint="run the stages in order, from migrate")
+
+
+def _finish(stage: str, steps: list[Step]) -> StageResult:
+    if not steps:
+        return StageResult(stage, "skipped", f"this change has nothing to do in {stage}")
+    return StageResult(stage, "done", f"{len(steps)} steps", {"steps": [step.title for step in steps]})

@@ -1,0 +1,155 @@
+"""Stage ``plan``: snapshot, steps, lint, risk, the cheap pre-checks, the guide. Also all of a dry run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from schema_change.core import sqlfiles
+from schema_change.core.catalog.model import Catalog
+from schema_change.core.catalog.read import read_catalog
+from schema_change.core.changes.spec import CHECKSUM_ALGORITHM, Change
+from schema_change.core.errors import ConfigurationError, PreCheckFailed
+from schema_change.core.journal import registry
+from schema_change.core.model import Plan, to_json
+from schema_change.core.planning.approval import Approval, required
+from schema_change.core.planning.guide import Guide, render_guide
+from schema_change.core.planning.plan import make_plan
+from schema_change.core.prechecks import CheckContext, CheckResult, raise_if_failed, run_checks
+from schema_change.core.stages.request import StageResult
+from schema_change.core.stages.session import Session
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan made just now, with the catalog it was made on and what the pre-checks said."""
+
+    change: Change
+    catalog: Catalog
+    plan: Plan
+    checks: tuple[CheckResult, ...]
+    approvals: tuple[Approval, ...]
+
+
+def prepare(session: Session, *, cheap: bool) -> Prepared:
+    """Read the catalog, plan on it and check it. Writes nothing."""
+    change = change_of(session)
+    catalog = read_catalog(session.side)
+    plan = make_plan(change, catalog)
+    context = CheckContext(
+        connection=session.side,
+        target=session.target,
+        plan=plan,
+        catalog=catalog,
+        change=change,
+        options=session.options,
+        artifacts=session.request.artifacts,
+        scratch=session.request.scratch,
+        run_id=session.run_id,
+    )
+    checks = run_checks(context, cheap=cheap)
+    approvals = required(plan, session.request.approvers, session.options.approvers)
+    return Prepared(change, catalog, plan, checks, approvals)
+
+
+def plan(session: Session) -> StageResult:
+    """Plan, store the plan in the journal, write the guide. Raises PreCheckFailed when the change cannot run."""
+    change = change_of(session)
+    change.ensure_startable()
+    session.target.refuse_pooler()
+    registry.install(session.work)
+    prepared = prepare(session, cheap=True)
+    session.journal.record_plan(
+        prepared.plan,
+        change_version=change.version,
+        change_name=change.name,
+        description=change.description,
+        checksum=change.checksum,
+        parent_checksum=change.parent_checksum,
+        checksum_algorithm=CHECKSUM_ALGORITHM,
+        files_sha256=change.files_sha256,
+        conn_id=session.target.conn_id,
+        requested_by=session.request.requested_by,
+        requested_from=session.request.requested_from,
+        options=Jsonb(session.options.model_dump(mode="json")),
+        change=Jsonb(change.canonical()),
+        catalog_before=Jsonb(prepared.catalog.restricted(prepared.plan.scope).to_json()),
+    )
+    # The stage's row was not there to be started before the run's.
+    session.journal.start_stage("plan")
+    session.journal.event("planned", f"{len(prepared.plan.steps)} steps, risk {prepared.plan.risk.value}")
+    result = describe(session, prepared)
+    with reported(result):
+        raise_if_failed(prepared.checks)
+    return StageResult("plan", "done", _summary(prepared), result)
+
+
+def dry_run(session: Session, stage: str) -> StageResult:
+    """Plan, or plan and check in full; the target is only read."""
+    prepared = prepare(session, cheap=stage == "plan")
+    result = describe(session, prepared)
+    with reported(result):
+        raise_if_failed(prepared.checks)
+    return StageResult(stage, "done", f"dry run: {_summary(prepared)}", result)
+
+
+def change_of(session: Session) -> Change:
+    """Return the change of the request. Raises ConfigurationError for a run that has only its journal."""
+    if session.request.change is None:
+        raise ConfigurationError("this stage needs the change's files", hint="run it from the change's DAG or folder")
+    return session.request.change
+
+
+class reported:  # noqa: N801 - reads as a sentence where it is used
+    """Add data for the report to a PreCheckFailed that passes through."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PreCheckFailed):
+            error.data.update(self.data)
+
+
+def describe(session: Session, prepared: Prepared) -> dict[str, Any]:
+    """Return the plan for the report and write the guide beside it."""
+    guide = render_guide(prepared.change, prepared.plan, prepared.catalog, prepared.checks, _last_rehearsal(session))
+    _write_guide(session, guide)
+    return {
+        "run_id": str(session.run_id),
+        "risk": prepared.plan.risk.value,
+        "risk_reasons": list(prepared.plan.risk_reasons),
+        "steps": [{"phase": s.phase.value, "title": s.title, "lock": s.lock.sql} for s in prepared.plan.steps],
+        "findings": [to_json(f) for f in prepared.plan.findings],
+        "checks": [to_json(c) for c in prepared.checks],
+        "approvals": [to_json(a) for a in prepared.approvals],
+        "notices": list(prepared.plan.notices),
+        "guide": guide.markdown,
+    }
+
+
+def _write_guide(session: Session, guide: Guide) -> None:
+    folder = session.request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "guide.md").write_text(guide.markdown, encoding="utf-8")
+    (folder / "guide.html").write_text(guide.html, encoding="utf-8")
+
+
+def _last_rehearsal(session: Session) -> dict[str, Any] | None:
+    if not registry.is_installed(session.side):
+        return None
+    row = session.side.execute(
+        sqlfiles.block("queries/journal", "last_rehearsal"), {"change_version": change_of(session).version}
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _summary(prepared: Prepared) -> str:
+    plan = prepared.plan
+    needed = ", ".join(a.role for a in prepared.approvals) or "nobody"
+    return f"{len(plan.steps)} steps, risk {plan.risk.value}, to be approved by {needed}"

@@ -1,0 +1,76 @@
+"""Put a run's backup back: its tables, or the whole database. Loses the writes made since; says which window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from upath import UPath
+
+from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
+from schema_change.core.database import Target
+from schema_change.core.errors import BackupError, JournalError
+from schema_change.core.journal.journal import Journal, RunRow, get_run
+from schema_change.core.names import Table
+from schema_change.core.stages.session import Note, Session
+
+
+def put_back(session: Session) -> RestoreResult:
+    """Restore this run's backup after a failed undo: the whole database when that was backed up, else its tables.
+
+    A whole restore renames the database under our sessions, so they are closed first.
+    """
+    run = session.journal.run
+    if session.options.backup_scope == "database":
+        session.cancel()
+        return restore_run(
+            session.target,
+            run.run_id,
+            database=True,
+            terminate_sessions=True,
+            note=session.note,
+            actor=run.requested_by,
+        )
+    result = restore_tables(session.target, _folder(run), note=session.note)
+    session.journal.event("restored", result.lost_writes())
+    return result
+
+
+def restore_run(
+    target: Target,
+    run_id: UUID,
+    *,
+    tables: Sequence[Table] | None = None,
+    database: bool = False,
+    terminate_sessions: bool = False,
+    note: Note,
+    actor: str = "",
+) -> RestoreResult:
+    """Put the backup of a run back: the given tables (all of it by default), or the whole database beside the old one.
+
+    Raises BackupError when the run has no backup or it does not fit.
+    """
+    with target.connect("restore") as connection:
+        run = get_run(connection, run_id)
+    if run is None:
+        raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
+    folder = _folder(run)
+    if database:
+        result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
+    else:
+        result = restore_tables(target, folder, tables, note=note)
+    with target.connect("restore") as connection, connection.transaction():
+        journal = Journal(connection, run_id, actor)
+        journal.event("restored", result.lost_writes())
+        if database:
+            # The schema is the old one again, so the change has not happened.
+            journal.forget_versions()
+            journal.set_status("restored")
+            journal.release()
+    return result
+
+
+def _folder(run: RunRow) -> UPath:
+    if not run.backup:
+        raise BackupError(f"run {run.run_id} took no backup", hint="restore from your own backups")
+    return UPath(run.backup["folder"])

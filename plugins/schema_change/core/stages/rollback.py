@@ -1,0 +1,123 @@
+"""Stages ``rollback`` and ``verify_rollback``: undo exactly what was done, and prove it. The journal decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schema_change.core.backup.checksums import TableChecksum, checksums
+from schema_change.core.backup.scratch import drop_scratch, scratch_name
+from schema_change.core.catalog.diff import diff
+from schema_change.core.catalog.read import read_catalog
+from schema_change.core.errors import RollbackFailed, SchemaChangeError
+from schema_change.core.journal.journal import FINAL
+from schema_change.core.stages.request import StageResult
+from schema_change.core.stages.restore import put_back
+from schema_change.core.stages.session import Session
+
+
+def rollback(session: Session) -> StageResult:
+    """Undo the steps that were done, newest first, unless the change landed or nothing was changed.
+
+    Raises RollbackFailed when an undo fails and the run does not allow restoring the backup.
+    """
+    run = session.journal.run
+    _drop_scratch(session)
+    if run.status == "applied":
+        return StageResult("rollback", "skipped", "the change landed")
+    if run.status in FINAL:
+        return StageResult("rollback", "skipped", f"the run is {run.status} already")
+    if run.status == "contracting":
+        return StageResult("rollback", "skipped", "past the point of no return: clear contract and go forward")
+    reason = failure_of(session)
+    if run.status == "planned":
+        _stop(session, reason)
+        return StageResult("rollback", "skipped", f"nothing was changed ({reason})")
+    with session.work.transaction():
+        session.journal.set_status("rolling_back", reason)
+        session.journal.event("rollback", reason)
+    try:
+        undone = session.undo_all()
+    except SchemaChangeError as error:
+        return _undo_failed(session, error)
+    return StageResult("rollback", "done", f"{undone} steps undone, because {reason}", {"reason": reason})
+
+
+def verify_rollback(session: Session) -> StageResult:
+    """Compare catalog and rows with those before. Raises RollbackFailed, loudly, when the catalog differs."""
+    run = session.journal.run
+    if run.status not in {"rolling_back", "rollback_failed"}:
+        return StageResult("verify_rollback", "skipped", f"nothing was rolled back (the run is {run.status})")
+    if run.status == "rollback_failed":
+        raise RollbackFailed(run.error or "an undo failed", hint="see docs/backup-and-restore.md")
+    plan = session.plan()
+    after = read_catalog(session.side).restricted(plan.scope)
+    if after.fingerprint != run.fingerprint_before:
+        lines = diff(run.catalog_before or {}, after.to_json())
+        session.journal.set_status("rollback_failed", "the catalog is not as it was: " + "; ".join(lines[:10]))
+        raise RollbackFailed(
+            "after the rollback the catalog is not as it was: " + "; ".join(lines[:10]),
+            hint="undo these differences by hand, then run schema-change reconcile",
+            data={"differences": lines},
+        )
+    data = {"fingerprint": after.fingerprint, "tables": _compare_rows(session)}
+    restored = "restored" in session.journal.stages()["rollback"].result
+    with session.work.transaction():
+        session.journal.set_fingerprint_after(after.fingerprint)
+        session.journal.set_status("restored" if restored else "rolled_back")
+        session.journal.release()
+        session.journal.event("rolled_back", "the fingerprint equals the one before")
+    equal = sum(state == "equal" for state in data["tables"].values())
+    summary = f"fingerprint equal to the one before; rows of {equal} of {len(data['tables'])} tables equal"
+    return StageResult("verify_rollback", "done", summary, data)
+
+
+def failure_of(session: Session) -> str:
+    """Return why the run did not land, from the journal."""
+    failed = [s for s in session.journal.stages().values() if s.status == "failed"]
+    if failed:
+        latest = max(failed, key=lambda s: s.started_at)
+        return f"{latest.stage} failed: {latest.result.get('error', 'no reason recorded')}"
+    begun = [s for s in session.journal.stages().values() if s.status == "started" and s.stage != "rollback"]
+    if begun:
+        return f"{max(begun, key=lambda s: s.started_at).stage} was cut off"
+    return "the run ended before it had landed"
+
+
+def _stop(session: Session, reason: str) -> None:
+    with session.work.transaction():
+        session.journal.set_status("stopped", reason)
+        session.journal.release()
+        session.journal.event("stopped", f"nothing was changed: {reason}")
+
+
+def _undo_failed(session: Session, error: SchemaChangeError) -> StageResult:
+    journal = session.journal.on(session.side)
+    if error.retryable:
+        raise error
+    if session.options.on_revert_failure == "restore" and journal.run.backup:
+        journal.event("restore", f"an undo failed: {error.message}")
+        restored = put_back(session)
+        summary = f"an undo failed, so the backup was put back; {restored.lost_writes()}"
+        return StageResult("rollback", "done", summary, {"restored": restored.to_json()})
+    journal.set_status("rollback_failed", f"an undo failed: {error.message}")
+    raise RollbackFailed(
+        f"an undo failed: {error.message}",
+        hint=error.hint or f"repair by hand, or: schema-change restore --run {session.run_id}",
+    ) from error
+
+
+def _compare_rows(session: Session) -> dict[str, str]:
+    """Say for each table of the backup whether its rows are equal, written by others, or not comparable."""
+    before = (session.journal.run.checksums_before or {}).get("tables", [])
+    old = [TableChecksum.from_json(t) for t in before]
+    if not old:
+        return {str(table): "not comparable" for table in session.plan().written}
+    new = {c.table: c for c in checksums(session.side, [c.table for c in old], {c.table: c.columns for c in old})}
+    return {str(c.table): "equal" if new[c.table] == c else "written by others" for c in old}
+
+
+def _drop_scratch(session: Session) -> None:
+    """Drop the copy that an interrupted backup or rehearsal left."""
+    stages: dict[str, Any] = session.journal.stages()
+    if "backup" in stages and not session.options.skip_backup:
+        drop_scratch(session.request.scratch or session.target, scratch_name(session.run_id))

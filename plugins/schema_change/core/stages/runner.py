@@ -1,0 +1,144 @@
+"""Run one stage of a run: open the session, hold the fence, keep the order, write the stage's entry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from schema_change.core import sqlfiles
+from schema_change.core.errors import JournalError, SchemaChangeError
+from schema_change.core.journal import registry
+from schema_change.core.journal.journal import Journal, get_run
+from schema_change.core.planning.approval import Approval, check_approver
+from schema_change.core.stages import STAGES, before, change, finish, plan, rehearsal, rollback, validate
+from schema_change.core.stages.request import Request, StageResult
+from schema_change.core.stages.session import Session, open_session
+
+log = logging.getLogger(__name__)
+
+_FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
+    "plan": plan.plan,
+    "approve": before.approve,
+    "backup": before.backup,
+    "pre_check": before.pre_check,
+    "rehearse": rehearsal.rehearse,
+    "migrate": change.migrate,
+    "backfill": change.backfill,
+    "cutover": change.cutover,
+    "validate": validate.validate,
+    "contract": change.contract,
+    "rollback": rollback.rollback,
+    "verify_rollback": rollback.verify_rollback,
+    "report": finish.report,
+    "outcome": finish.outcome,
+}
+#: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
+_BY_JOURNAL = frozenset(STAGES[STAGES.index("contract") :])
+_IN_DRY_RUN = frozenset({"plan", "pre_check"})
+
+
+class Runner:
+    """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens."""
+
+    def __init__(self, request: Request, *, progress: Callable[[str], None] | None = None) -> None:
+        self.request = request
+        self.progress = progress or (lambda line: log.info("%s", line))
+        self._session: Session | None = None
+
+    def run(self, stage: str) -> StageResult:
+        """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+        if self.request.options.dry_run:
+            return self._dry_run(stage)
+        with self._open(stage) as session:
+            if stage == "plan":
+                return self._finished(session, stage)
+            if not registry.is_installed(session.side) or get_run(session.side, session.run_id) is None:
+                return self._without_journal(stage)
+            self._keep_order(session, stage)
+            session.journal.start_stage(stage)
+            return self._finished(session, stage)
+
+    def cancel(self) -> None:
+        """Cancel what runs in the database and close the sessions; for a task that is being killed."""
+        if self._session is not None:
+            self._session.cancel()
+
+    def approvals(self) -> list[Approval]:
+        """Return the approvals the stored plan needs that nobody has given yet."""
+        if self.request.options.dry_run:
+            return []
+        with self._open("approve") as session:
+            rows = session.side.execute(sqlfiles.block("queries/journal", "approvals"), {"run_id": session.run_id})
+            given = {row[0] for row in rows}
+            return [a for a in before.needed_approvals(session) if a.role not in given]
+
+    def record_approval(self, *, role: str, user: str, comment: str = "") -> None:
+        """Record who approved. Raises PreCheckFailed when this person may not."""
+        with self._open("approve") as session:
+            approval = next((a for a in before.needed_approvals(session) if a.role == role), None)
+            if approval is None:
+                raise JournalError(f"this run needs no approval by {role}", hint="see the plan")
+            check_approver(approval, user, session.journal.run.requested_by)
+            session.work.execute(
+                sqlfiles.block("queries/journal", "insert_approval"),
+                {"run_id": session.run_id, "user": user, "role": role, "comment": comment},
+            )
+
+    def _open(self, stage: str) -> AbstractContextManager[Session]:
+        def opened(session: Session) -> None:
+            self._session = session
+
+        return open_session(self.request, stage, self.progress, opened=opened)
+
+    def _dry_run(self, stage: str) -> StageResult:
+        if stage not in _IN_DRY_RUN:
+            return StageResult(stage, "done" if stage == "outcome" else "skipped", "dry run: nothing was changed")
+        with self._open(stage) as session:
+            return plan.dry_run(session, stage)
+
+    def _finished(self, session: Session, stage: str) -> StageResult:
+        """Run the stage's function and record how it ended, also when it fails."""
+        try:
+            result = _FUNCTIONS[stage](session)
+        except SchemaChangeError as error:
+            self._record(session, stage, "failed", {**error.data, "error": error.message, "hint": error.hint})
+            raise
+        except BaseException as error:
+            # Killed, or a bug: what the journal can still be told is told, and the error goes on.
+            self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
+            raise
+        self._record(session, stage, result.status, {**result.data, "summary": result.summary})
+        self.progress(f"{stage}: {result.summary}")
+        return result
+
+    def _record(self, session: Session, stage: str, status: str, result: dict[str, object]) -> None:
+        """Write the stage's end on a session that still works; the stage may have lost or closed its own."""
+        if not session.side.closed and not session.side.broken:
+            session.journal.on(session.side).finish_stage(stage, status, result)
+            return
+        with self.request.target.connect("record") as connection:
+            Journal(connection, session.run_id).finish_stage(stage, status, result)
+
+    def _keep_order(self, session: Session, stage: str) -> None:
+        """Raise JournalError when an earlier stage is missing, or the change's files are not the planned ones."""
+        run = session.journal.run
+        if stage in _BY_JOURNAL:
+            return
+        done = session.journal.stages()
+        for earlier in STAGES[: STAGES.index(stage)]:
+            if earlier != "approve" and (earlier not in done or done[earlier].status not in {"done", "skipped"}):
+                raise JournalError(f"{stage} cannot run before {earlier}", hint=f"run {earlier} first")
+        files = self.request.change.files_sha256 if self.request.change else None
+        if files != run.files_sha256:
+            raise JournalError(
+                f"the files of {run.change_id} are not the ones that were planned",
+                hint="put them back, or let this run end and start a new one",
+            )
+
+    @staticmethod
+    def _without_journal(stage: str) -> StageResult:
+        """Answer for a run whose plan failed before there was a journal: there is nothing to do."""
+        if stage in {"rollback", "verify_rollback", "report"}:
+            return StageResult(stage, "skipped", "there is no journal: nothing was ever changed")
+        raise JournalError("this run was never planned", hint="see the plan task's error")

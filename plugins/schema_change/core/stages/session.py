@@ -1,0 +1,114 @@
+"""What a stage works with: two sessions on the target, the journal, the fence, the runner of steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from schema_change.core.backfill.engine import BackfillSettings, Progress
+from schema_change.core.database import Connection, Target, terminate_quietly
+from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
+from schema_change.core.execution.steps import StepRunner
+from schema_change.core.journal.fence import fenced
+from schema_change.core.journal.journal import Journal
+from schema_change.core.model import Phase, Plan, Step
+from schema_change.core.stages.request import Options, Request
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One task's try at a stage. ``work`` holds the fence and does the work; ``side`` looks, and records failures."""
+
+    request: Request
+    target: Target
+    work: Connection
+    side: Connection
+    journal: Journal
+    steps: StepRunner
+    note: Note
+
+    @property
+    def options(self) -> Options:
+        """Return the run's options."""
+        return self.request.options
+
+    @property
+    def run_id(self) -> UUID:
+        """Return the run's id."""
+        return self.journal.run_id
+
+    def plan(self) -> Plan:
+        """Return the plan stored in the journal."""
+        return self.journal.plan()
+
+    def run_phase(self, phase: Phase) -> list[Step]:
+        """Run every step of a phase that is not done yet; return the phase's steps."""
+        rows = [row for row in self.journal.steps() if row.planned.phase is phase]
+        for row in rows:
+            self.steps.run(row)
+        return [row.planned for row in rows]
+
+    def undo_all(self) -> int:
+        """Undo every step that was done or begun, newest first; return how many."""
+        return sum(self.steps.undo(row) for row in reversed(self.journal.steps()))
+
+    def cancel(self) -> None:
+        """Cancel what runs and close both sessions; the journal stays as it is."""
+        terminate_quietly(self.work)
+        terminate_quietly(self.side)
+
+
+@contextlib.contextmanager
+def open_session(
+    request: Request,
+    purpose: str,
+    note: Note,
+    *,
+    target: Target | None = None,
+    run_id: UUID | None = None,
+    opened: Callable[[Session], None] = lambda session: None,
+) -> Iterator[Session]:
+    """Open both sessions on the target and hold the run's fence.
+
+    ``opened`` receives the session before the fence is taken, so that a kill can cancel it. Raises OwnershipError
+    while another try of the same run is at work.
+    """
+    target = target or request.target
+    run_id = run_id or request.run_id
+    read_only = request.options.dry_run
+    with (
+        target.connect(purpose, read_only=read_only) as work,
+        target.connect(f"{purpose}:side", read_only=read_only) as side,
+    ):
+        # Raw SQL and expressions may name tables of schema public without it, as they would in psql.
+        work.execute("SET search_path = public")
+        options = request.options
+        settings = LockSettings(options.lock_timeout_ms, options.lock_wait_s, options.terminate_blockers)
+        journal = Journal(work, run_id, request.requested_by)
+        runner = StepRunner(
+            work=work,
+            side=side,
+            executor=LockSafeExecutor(work, side, settings, note),
+            journal=journal,
+            backfill=BackfillSettings(target_ms=options.batch_target_ms),
+            note=note,
+            on_progress=lambda step, progress: note(describe(step, progress)),
+        )
+        session = Session(request, target, work, side, journal, runner, note)
+        opened(session)
+        with fenced(work, run_id):
+            yield session
+
+
+def describe(step: Step, progress: Progress) -> str:
+    """Return one line about a backfill: rows, share, rate, time left, and why it waits."""
+    total = f" of about {progress.rows_estimated:,}" if progress.rows_estimated else ""
+    share = f" ({progress.fraction:.0%})" if progress.fraction is not None else ""
+    rate = f", {progress.rate:,.0f} rows/s" if progress.rate else ""
+    left = f", {progress.eta_s[0]:.0f}–{progress.eta_s[1]:.0f} s left" if progress.eta_s else ""
+    wait = f", waiting: {progress.throttle_reason}" if progress.throttle_reason else ""
+    return f"{step.title}: {progress.rows_done:,} rows{total}{share}{rate}{left}{wait}"

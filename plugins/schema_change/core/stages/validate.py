@@ -1,0 +1,93 @@
+"""Stage ``validate``: the shape by the steps' probes, verify.sql, then Great Expectations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from schema_change.core.errors import ValidationFailed
+from schema_change.core.stages.before import ensure_approved
+from schema_change.core.stages.plan import change_of
+from schema_change.core.stages.request import StageResult
+from schema_change.core.stages.session import Session
+from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome, run_suites
+from schema_change.core.validation.results import store_results
+from schema_change.core.validation.suites import Suite, load_suite, suite_from_operations
+
+
+def validate(session: Session) -> StageResult:
+    """Check the changed database. Raises ValidationFailed naming every broken critical expectation."""
+    ensure_approved(session)
+    check_shape(session)
+    run_verify_script(session)
+    suites = _suites(session)
+    outcome = ValidationOutcome(())
+    if suites:
+        outcome = run_suites(session.target, suites, docs=session.request.folder / "docs", run_name=str(session.run_id))
+        store_results(session.work, outcome.outcomes, run_id=str(session.run_id), dag_id=session.request.requested_from)
+    data = _describe(outcome)
+    if outcome.blocking:
+        raise ValidationFailed(
+            "; ".join(_line(o) for o in outcome.blocking[:5]),
+            hint="the run is rolled back; correct the data or the expectation, then start a new run",
+            data=data,
+        )
+    session.journal.set_status("validated")
+    warnings = f", {len(outcome.warnings)} warnings" if outcome.warnings else ""
+    return StageResult("validate", "done", f"{len(outcome.outcomes)} expectations hold{warnings}", data)
+
+
+def check_shape(session: Session) -> None:
+    """Raise ValidationFailed when a lasting step's probe does not hold."""
+    for row in session.journal.steps():
+        step = row.planned
+        if row.status == "done" and step.lasting and not session.steps.holds(step):
+            raise ValidationFailed(
+                f"what step '{step.title}' made is not there", hint="somebody changed the table meanwhile"
+            )
+
+
+def run_verify_script(session: Session) -> None:
+    """Run the verify.sql of a raw change in a transaction that is rolled back; any error fails."""
+    for operation in session.journal.run.change.get("operations", []):
+        script = operation.get("sql", {}).get("verify")
+        if not script:
+            continue
+        try:
+            with session.work.transaction(force_rollback=True):
+                session.work.execute(script.encode())
+        except psycopg.Error as error:
+            raise ValidationFailed(f"verify.sql: {str(error).strip()}", hint="the run is rolled back") from error
+
+
+def _suites(session: Session) -> tuple[Suite, ...]:
+    change = change_of(session)
+    suites = suite_from_operations(change.id, session.plan().expectations)
+    if change.expectations and session.request.expectations:
+        suites += load_suite(session.request.expectations / change.expectations)
+    return suites
+
+
+def _describe(outcome: ValidationOutcome) -> dict[str, Any]:
+    return {
+        "expectations": [
+            {
+                "suite": o.suite,
+                "table": str(o.table),
+                "check_id": o.check_id,
+                "severity": o.severity,
+                "status": o.status,
+                "observed": o.observed,
+                "unexpected_count": o.unexpected_count,
+                "notes": o.notes,
+            }
+            for o in outcome.outcomes
+        ]
+    }
+
+
+def _line(outcome: CheckOutcome) -> str:
+    found = f": {outcome.unexpected_count} rows" if outcome.unexpected_count else ""
+    why = outcome.error or outcome.notes
+    return f"{outcome.table} {outcome.check_id} {outcome.status}{found}{f' ({why})' if why else ''}"

@@ -1,0 +1,74 @@
+"""One change as one DAG."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, TriggerRule, chain
+from airflow.sdk.definitions.param import ParamsDict
+
+from schema_change.core.changes.spec import Change
+from schema_change.core.stages import STAGES
+from schema_change.factory.docs import change_doc
+from schema_change.factory.params import params_of
+from schema_change.operators.approve import ApproveOperator
+from schema_change.operators.stage import PlanOperator, StageOperator
+
+#: Far above what a stage should take; a task that hits its limit cancels its statement and the run rolls back. The run
+#: itself has no limit: Airflow would skip the rollback.
+_LIMITS = {
+    "plan": timedelta(hours=1),
+    "backup": timedelta(hours=24),
+    "pre_check": timedelta(hours=1),
+    "rehearse": timedelta(hours=24),
+    "migrate": timedelta(hours=24),
+    "backfill": timedelta(days=14),
+    "cutover": timedelta(hours=24),
+    "validate": timedelta(hours=12),
+    "contract": timedelta(hours=24),
+    "rollback": timedelta(hours=24),
+    "verify_rollback": timedelta(hours=12),
+    "report": timedelta(hours=1),
+    "outcome": timedelta(minutes=30),
+}
+#: A stage runs unless one before it failed; these run whatever happened and decide by the journal.
+_ALWAYS = ("rollback", "report", "outcome")
+_CHANGING = STAGES[: STAGES.index("rollback")]
+
+
+def change_dag(change: Change) -> DAG:
+    """Return the DAG of a change: its stages in a row, rollback after all of them, and ``outcome`` as the only leaf."""
+    with DAG(
+        dag_id=change.id,
+        description=change.description,
+        doc_md=change_doc(change),
+        schedule=None,
+        start_date=datetime(2024, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        tags=["schema-change", change.conn_id],
+        default_args={"owner": "schema-change", "retries": 2, "retry_delay": timedelta(seconds=20)},
+    ) as dag:
+        plan = PlanOperator(change=change, execution_timeout=_LIMITS["plan"])
+        approve = ApproveOperator.partial(
+            task_id="approve",
+            change=change,
+            trigger_rule=TriggerRule.NONE_FAILED,
+            map_index_template="{{ task.role or 'not needed' }}",
+        ).expand_kwargs(plan.output)
+        tasks = {"plan": plan, "approve": approve}
+        tasks |= {stage: _task(stage, change) for stage in STAGES if stage not in tasks}
+        chain(*(tasks[stage] for stage in STAGES))
+        # Every one of them, not only the last: with two approvals open, one rejection already fails what follows.
+        for stage in _CHANGING[:-1]:
+            tasks[stage].set_downstream(tasks["rollback"])
+    # Set last: every task would get a deep copy of them, which is most of the time a parse takes. In a run, a task
+    # sees the params of its DAG all the same.
+    dag.params = ParamsDict(params_of(change))
+    return dag
+
+
+def _task(stage: str, change: Change) -> Any:
+    rule = TriggerRule.ALL_DONE if stage in _ALWAYS else TriggerRule.NONE_FAILED
+    return StageOperator(stage=stage, change=change, trigger_rule=rule, execution_timeout=_LIMITS[stage])

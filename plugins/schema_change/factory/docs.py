@@ -1,0 +1,54 @@
+"""What a DAG says about itself in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from schema_change.core.changes.spec import Change
+
+#: What the UI shows of one file; the rest is in the repository.
+_SHOWN = 20_000
+_LANGUAGES = {".yaml": "yaml", ".sql": "sql"}
+
+
+def change_doc(change: Change) -> str:
+    """Return a change's description, its place, its operations and its files as Markdown."""
+    return "\n".join([f"**{change.description}**", "", *_facts(change), "", *_files(change.folder)])
+
+
+def broken_doc(name: str, error: Exception) -> str:
+    """Return why a change could not be loaded, as Markdown."""
+    return "\n\n".join(
+        [f"**{name} could not be loaded.** Correct it; its DAG replaces this one at the next parse.", fence(str(error))]
+    )
+
+
+def fence(text: str, language: str = "") -> str:
+    """Return text as a code block, whatever backticks are in it."""
+    marks = "```"
+    while marks in text:
+        marks += "`"
+    return f"{marks}{language}\n{text.rstrip()}\n{marks}"
+
+
+def _facts(change: Change) -> Iterator[str]:
+    yield f"- target: `{change.conn_id}`"
+    if registry := change.registry:
+        yield f"- version of `{registry.table}`: {registry.from_version or 'new'} → {registry.to_version}"
+    yield f"- operations: {', '.join(operation.kind for operation in change.operations)}"
+    if change.window:
+        yield f"- starts between {change.window} only"
+    if change.expectations:
+        yield f"- expectations: `{change.expectations}`"
+    for role, person in change.contacts.items():
+        yield f"- contact ({role}): {person}"
+    if change.blocked_by:
+        yield f"- **cannot be started: `{change.blocked_by}`, which comes before it, is broken**"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for file in sorted(folder.iterdir(), key=lambda f: (f.suffix != ".yaml", f.name)):
+        if file.suffix in _LANGUAGES:
+            text = file.read_text(encoding="utf-8", errors="replace")
+            yield f"`{file.name}`\n\n{fence(text[:_SHOWN], _LANGUAGES[file.suffix])}\n"

@@ -1,0 +1,65 @@
+"""The trigger form of a change, generated from the core's options."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from airflow.sdk import Param
+
+from schema_change.core.changes.spec import Change
+from schema_change.core.stages.request import Options
+
+#: Sections are collapsed in the form; what most runs decide is outside of them.
+_SECTIONS = {
+    "batch_target_ms": "Speed and locks",
+    "lock_timeout_ms": "Speed and locks",
+    "lock_wait_s": "Speed and locks",
+    "long_transaction_s": "Speed and locks",
+    "skip_backup": "Exceptions (audited)",
+    "skip_rehearsal": "Exceptions (audited)",
+    "terminate_blockers": "Exceptions (audited)",
+}
+CONN_ID = r"^[\w.\-]{1,200}$"
+_UNITS = {"_ms": " (ms)", "_s": " (s)"}
+
+
+def params_of(change: Change) -> dict[str, Param]:
+    """Return the params of a change's DAG; their words are those of the CLI."""
+    return {
+        "conn_id": conn_id_param(change.conn_id),
+        **{name: _param(name, schema) for name, schema in _options().items()},
+    }
+
+
+def conn_id_param(default: str | None) -> Param:
+    """Return the param that names the target; required when there is no default."""
+    known: dict[str, Any] = {} if default is None else {"default": default}
+    return Param(
+        **known,
+        description="Airflow connection of the database",
+        type="string",
+        pattern=CONN_ID,
+        title="Target connection",
+    )
+
+
+@cache
+def _options() -> dict[str, Any]:
+    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+    return properties
+
+
+def _param(name: str, schema: dict[str, Any]) -> Param:
+    rules = {key: value for key, value in schema.items() if key not in ("default", "description", "title")}
+    if rules["type"] == "array":
+        rules["type"] = ["array", "null"]  # what an empty field of the form becomes
+    section: dict[str, Any] = {"section": _SECTIONS[name]} if name in _SECTIONS else {}
+    return Param(schema["default"], schema.get("description"), title=_title(name), **rules, **section)
+
+
+def _title(name: str) -> str:
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix).replace("_", " ").capitalize() + unit
+    return name.replace("_", " ").capitalize()

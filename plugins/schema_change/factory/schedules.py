@@ -1,0 +1,113 @@
+"""The DAGs that run beside the changes: data quality and reconcile on a schedule, restore on demand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from schema_change.core.changes.load import load_changes
+from schema_change.factory.params import CONN_ID, conn_id_param
+from schema_change.operators.data_quality import DataQualityOperator
+from schema_change.operators.maintenance import ReconcileOperator, RestoreOperator
+
+_COMMON: dict[str, Any] = {
+    "start_date": datetime(2024, 1, 1, tzinfo=UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "tags": ["schema-change"],
+}
+
+
+def data_quality_dag(changes: Path, suites: Path) -> DAG:
+    """Return the DAG that checks the data of every connection once a day."""
+    with DAG(
+        dag_id="data_quality",
+        description="Runs the expectation suites of each connection and stores the results in its database",
+        schedule="@daily",
+        params=_connections_param(changes),
+        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=5)},
+        **_COMMON,
+    ) as dag:
+        DataQualityOperator.partial(
+            task_id="check",
+            suites=suites,
+            map_index_template="{{ task.conn_id }}",
+            execution_timeout=timedelta(hours=6),
+        ).expand(conn_id=_connections())
+    return dag
+
+
+def reconcile_dag(changes: Path) -> DAG:
+    """Return the DAG that finishes, or rolls back, runs whose owner is gone."""
+    with DAG(
+        dag_id="reconcile",
+        description="Finishes or rolls back schema changes whose DAG run is over without having ended them",
+        schedule=timedelta(minutes=10),
+        params=_connections_param(changes),
+        default_args={"owner": "schema-change", "retries": 0},
+        **_COMMON,
+    ) as dag:
+        ReconcileOperator.partial(
+            task_id="reconcile", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=24)
+        ).expand(conn_id=_connections())
+    return dag
+
+
+def restore_dag() -> DAG:
+    """Return the DAG that puts the backup of a run back; it is triggered by a person."""
+    with DAG(
+        dag_id="restore",
+        description="Puts the backup of a schema change's run back; writes since the backup are lost",
+        schedule=None,
+        params={
+            "conn_id": conn_id_param(None),
+            "run_id": Param(
+                description="Whose backup: the run's id, from its report", type="string", format="uuid", title="Run id"
+            ),
+            "scope": Param(
+                "tables",
+                "The rows of the tables, or the whole database: restored beside the old one, then renamed",
+                type="string",
+                enum=["tables", "database"],
+                title="Scope",
+            ),
+            "terminate_sessions": Param(
+                False,
+                "Whole database only: end the sessions that use it; otherwise they must be gone",
+                type="boolean",
+                title="Terminate sessions",
+            ),
+            "confirm": Param(
+                description="Type the id of the change the run was of: everything written since its backup will be lost",
+                type="string",
+                minLength=1,
+                title="Confirmation",
+            ),
+        },
+        default_args={"owner": "schema-change", "retries": 0},
+        **_COMMON,
+    ) as dag:
+        RestoreOperator(task_id="restore", execution_timeout=timedelta(hours=24))
+    return dag
+
+
+@task(task_id="connections")
+def _connections() -> list[str]:
+    """Return the connections of this run."""
+    return list(get_current_context()["params"]["conn_ids"])
+
+
+def _connections_param(changes: Path) -> dict[str, Param]:
+    known = sorted({change.conn_id for change in load_changes(changes).changes})
+    return {
+        "conn_ids": Param(
+            known,
+            "Airflow connections of the databases",
+            type="array",
+            items={"type": "string", "pattern": CONN_ID},
+            title="Target connections",
+        )
+    }

@@ -1,0 +1,81 @@
+"""Ask a person: one request per role the plan needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context, Param
+from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from schema_change.core.changes.spec import Change
+from schema_change.core.stages.runner import Runner
+from schema_change.operators.outcome import task_errors
+from schema_change.operators.request import build_request
+
+APPROVE, REJECT = "Approve", "Reject"
+
+
+class ApproveOperator(HITLOperator):
+    """Show the migration guide and wait, without a worker, until somebody of the role approves or rejects.
+
+    An answer that does not come in time is a rejection. ``users`` may answer; empty means everybody whom Airflow lets
+    answer. Who asked for the run may not approve it. An empty ``role`` means that no approval is needed: the task is
+    skipped with the reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        change: Change,
+        role: str = "",
+        users: Sequence[str] = (),
+        reason: str = "",
+        response_timeout: timedelta = timedelta(days=3),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            subject=f"Approve {change.id}",
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            response_timeout=response_timeout,
+            **kwargs,
+        )
+        # The form of the answer; a mapped operator would otherwise show the params of the DAG in it.
+        self.params = ParamsDict({"comment": Param(None, type=["null", "string"], title="Comment", maxLength=1000)})
+        self.change = change
+        self.role = role
+        self.users = users
+        self.reason = reason
+
+    def execute(self, context: Context) -> Any:
+        """Put the question, or skip when there is none."""
+        if not self.role:
+            raise AirflowSkipException(self.reason)
+        requester = context["dag_run"].triggering_user_name
+        users = [user for user in self.users if user != requester]
+        if self.users and not users:
+            raise AirflowFailException(
+                f"only {requester} may approve as {self.role}, who asked for this run\n"
+                "  → add another user to the role, or let somebody else trigger the run"
+            )
+        guide = context["ti"].xcom_pull(task_ids="plan", key="guide", map_indexes=-1)
+        self.subject = f"Approve {self.change.id} as {self.role}"
+        self.body = f"**{self.role}**: {self.reason}\n\n{guide or ''}"
+        self.assigned_users = [{"id": user, "name": user} for user in users]
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
+        """Record the answer in the journal. A rejection, or an approval that is not allowed, ends the run."""
+        answer = super().execute_complete(context, event)
+        user = (answer["responded_by_user"] or {}).get("id", "")
+        comment = answer["params_input"].get("comment") or ""
+        if answer["chosen_options"] != [APPROVE]:
+            who = f"rejected by {user}" if user else f"nobody answered within {self.response_timeout}"
+            raise AirflowFailException(f"{self.role}: {who}{f': {comment}' if comment else ''}; nothing was changed")
+        with task_errors():
+            Runner(build_request(self.change, context)).record_approval(role=self.role, user=user, comment=comment)
+        return {"role": self.role, "user": user, "comment": comment}

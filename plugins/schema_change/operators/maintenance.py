@@ -1,0 +1,85 @@
+"""Reconcile runs whose owner is gone, and put backups back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from airflow.sdk import BaseOperator, Context
+
+from schema_change.core.database import Target
+from schema_change.core.errors import ConfigurationError, JournalError
+from schema_change.core.journal.journal import get_run
+from schema_change.core.stages.reconcile import reconcile
+from schema_change.core.stages.restore import restore_run
+from schema_change.hooks.schema_change import target_of
+from schema_change.hooks.settings import Settings
+from schema_change.operators.outcome import task_errors
+from schema_change.operators.request import dag_run_of
+
+_AT_WORK = ["queued", "running"]
+
+
+class ReconcileOperator(BaseOperator):
+    """Finish, or roll back, the runs of a connection whose DAG run is over without having ended them.
+
+    A run that did not come from Airflow is left alone: nothing here knows whether somebody is still at it. Returns
+    what was done, one line per run.
+    """
+
+    template_fields: Sequence[str] = ("conn_id",)
+
+    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> list[str]:
+        """Look for such runs and end them."""
+        ti = context["ti"]
+
+        def is_over(source: str) -> bool:
+            dag_run = dag_run_of(source)
+            if dag_run is None:
+                return False
+            dag_id, run_id = dag_run
+            return bool(ti.get_dr_count(dag_id, run_ids=[run_id], states=_AT_WORK) == 0)
+
+        with task_errors():
+            lines = reconcile(target_of(self.conn_id), is_over=is_over, artifacts=Settings.read().artifacts)
+        for line in lines:
+            self.log.info("%s", line)
+        return lines
+
+
+class RestoreOperator(BaseOperator):
+    """Put the backup of a run back, as the DAG run's params say; returns which writes were lost."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check that the person means this run, then restore."""
+        params = context["params"]
+        with task_errors():
+            target, run_id = target_of(params["conn_id"]), UUID(params["run_id"])
+            _refuse_unconfirmed(target, run_id, params["confirm"])
+            result = restore_run(
+                target,
+                run_id,
+                database=params["scope"] == "database",
+                terminate_sessions=params["terminate_sessions"],
+                note=lambda line: self.log.info("%s", line),
+                actor=context["dag_run"].triggering_user_name or "",
+            )
+        self.log.warning("%s", result.lost_writes())
+        return result.to_json()
+
+
+def _refuse_unconfirmed(target: Target, run_id: UUID, confirmation: str) -> None:
+    with target.connect("restore", read_only=True) as connection:
+        run = get_run(connection, run_id)
+    if run is None:
+        raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="see the run's report")
+    if confirmation != run.change_id:
+        raise ConfigurationError(
+            f"run {run_id} is not one of {confirmation!r}; nothing was restored",
+            hint="type the id of the run's change, as its report shows it",
+        )

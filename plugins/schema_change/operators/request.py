@@ -1,0 +1,73 @@
+"""Build the core's request from what a task knows: its DAG run, its params, Airflow's configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from airflow.sdk import Context
+from pydantic import ValidationError
+
+from schema_change.core.changes.spec import Change
+from schema_change.core.errors import ConfigurationError
+from schema_change.core.stages.request import Options, Request
+from schema_change.hooks.schema_change import target_of
+from schema_change.hooks.settings import Settings
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "airflow-provider-schema-change")
+_SOURCE = "airflow:"
+
+#: The params of a change's DAG.
+WORDS = ("conn_id", *Options.model_fields)
+
+
+def run_id_of(dag_id: str, dag_run_id: str) -> UUID:
+    """Return the journal's id of a DAG run: the same for a retried, cleared or orphaned task."""
+    return uuid5(_NAMESPACE, f"{dag_id}/{dag_run_id}")
+
+
+def source_of(dag_id: str, dag_run_id: str) -> str:
+    """Return what the journal calls the origin of a run, such as ``airflow:004_add_audit_log/manual__1``."""
+    return f"{_SOURCE}{dag_id}/{dag_run_id}"
+
+
+def dag_run_of(source: str) -> tuple[str, str] | None:
+    """Return DAG id and DAG run id of an origin, or None when the run did not come from Airflow."""
+    dag_id, slash, dag_run_id = source.removeprefix(_SOURCE).partition("/")
+    return (dag_id, dag_run_id) if source.startswith(_SOURCE) and slash else None
+
+
+def refuse_unknown_words(conf: Mapping[str, Any] | None) -> None:
+    """Raise ConfigurationError when a run's conf holds a word that is no param; Airflow accepts any."""
+    unknown = sorted(set(conf or {}) - set(WORDS))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], WORDS, n=1)
+        raise ConfigurationError(
+            f"unknown in the run's conf: {', '.join(unknown)}{f' (did you mean {near[0]}?)' if near else ''}",
+            hint=f"the words are: {', '.join(WORDS)}",
+        )
+
+
+def build_request(change: Change, context: Context) -> Request:
+    """Return the request of this DAG run. Raises ConfigurationError when params or connections do not fit."""
+    params, dag_run, settings = context["params"], context["dag_run"], Settings.read()
+    expectations = settings.expectations or change.folder.absolute().parents[2] / "expectations"
+    try:
+        options = Options(**{name: params[name] for name in Options.model_fields if params.get(name) is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"the run's params do not fit: {problems}", hint="see the trigger form") from error
+    return Request(
+        run_id=run_id_of(dag_run.dag_id, dag_run.run_id),
+        change=change,
+        target=target_of(params.get("conn_id") or change.conn_id),
+        options=options,
+        artifacts=settings.artifacts,
+        requested_by=dag_run.triggering_user_name or "",
+        requested_from=source_of(dag_run.dag_id, dag_run.run_id),
+        scratch=target_of(settings.scratch_conn_id) if settings.scratch_conn_id else None,
+        expectations=expectations if expectations.is_dir() else None,
+        approvers=settings.approvers(),
+    )

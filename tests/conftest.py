@@ -1,0 +1,93 @@
+"""Servers and databases for every test: one server per PostgreSQL version, one database per test."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from demo.postgres import Server, free_port
+from schema_change.core.binaries import installations
+from schema_change.core.database import Connection, Target
+
+VERSIONS = (18, 15)
+_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "60",
+    "max_prepared_transactions": "5",
+    "log_min_messages": "error",
+}
+_numbers = itertools.count(1)
+
+
+def _start(major: int) -> Iterator[Server]:
+    installation = next((i for i in installations() if i.major == major), None)
+    if installation is None:
+        pytest.skip(f"PostgreSQL {major} is not installed here (apt-get install postgresql-{major})")
+    folder = Path(tempfile.mkdtemp(prefix=f"pg{major}_"))
+    folder.chmod(0o755)
+    server = Server(installation, folder / "data", free_port(), _FAST)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def server_18() -> Iterator[Server]:
+    """PostgreSQL 18 from the wheel."""
+    yield from _start(18)
+
+
+@pytest.fixture(scope="session")
+def server_15() -> Iterator[Server]:
+    """PostgreSQL 15 from Debian's packages."""
+    yield from _start(15)
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda v: f"pg{v}")
+def server(request: pytest.FixtureRequest) -> Server:
+    """Every supported server in turn: a test that asks for it, or for a database, runs on each version."""
+    found: Server = request.getfixturevalue(f"server_{request.param}")
+    return found
+
+
+@pytest.fixture
+def new_database(server: Server) -> Iterator[Callable[[], Target]]:
+    """A function that creates one more empty database; all are dropped at the end."""
+    admin = server.target().connect("tests")
+    created: list[str] = []
+
+    def create() -> Target:
+        name = f"t{next(_numbers)}"
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        created.append(name)
+        return server.target(name)
+
+    yield create
+    for name in created:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    admin.close()
+
+
+@pytest.fixture
+def target(new_database: Callable[[], Target]) -> Target:
+    """An empty database of its own."""
+    return new_database()
+
+
+@pytest.fixture
+def connection(target: Target) -> Iterator[Connection]:
+    """An autocommit session of the test on its database, with the usual search_path."""
+    session = target.connect("test")
+    session.execute("SET search_path = public")
+    session.execute("SET lock_timeout = 0")
+    yield session
+    session.close()
