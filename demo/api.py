@@ -95,10 +95,21 @@ class AirflowApi:
         return [detail for detail in found if not detail.get("response_received")]
 
     def answer(
-        self, dag_id: str, run_id: str, task_id: str, option: str, params: Mapping[str, Any] | None = None
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        option: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        map_index: int = -1,
     ) -> None:
-        """Answer a task's question as this user, for example with ``Approve``."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/-1/hitlDetails"
+        """Answer a task's question as this user, for example with ``Approve``.
+
+        Give the task some three seconds in ``awaiting_input`` first: Airflow 3.3 fails a task that is answered before
+        its executor has reported that it was put aside.
+        """
+        path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/{map_index}/hitlDetails"
         self._call("PATCH", path, json={"chosen_options": [option], "params_input": dict(params or {})})
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -45,7 +46,7 @@ class Stack:
                 "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(REPOSITORY / "include" / "sql" / "changes"),
                 "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(REPOSITORY / "include" / "expectations"),
                 "AIRFLOW__SCHEMA_CHANGE__APPROVERS_FILE": str(REPOSITORY / "include" / "approvals.yaml"),
-                "AIRFLOW__SCHEMA_CHANGE__ARTIFACTS_URL": (self.home / "artifacts").as_uri(),
+                "AIRFLOW__SCHEMA_CHANGE__ARTIFACTS_URL": self.artifacts.as_uri(),
             },
         )
 
@@ -53,6 +54,11 @@ class Stack:
     def weather(self) -> Target:
         """Return the database that is changed."""
         return self.server.target(weather.DATABASE, "weather")
+
+    @property
+    def artifacts(self) -> Path:
+        """Return the folder of backups, reports and Data Docs."""
+        return self.home / "artifacts"
 
     @property
     def running(self) -> bool:

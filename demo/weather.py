@@ -13,7 +13,7 @@ import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, LiteralString, cast
+from typing import Any, BinaryIO, cast
 
 from psycopg import ClientCursor, sql
 
@@ -39,8 +39,12 @@ def source() -> Path:
 
 def run_script(connection: Connection, name: str, parameters: Mapping[str, object] | None = None) -> None:
     """Run ``demo/sql/<name>.sql``; parameters are bound by the client, as a script holds several statements."""
-    text = (_SQL / f"{name}.sql").read_text(encoding="utf-8")
-    ClientCursor(connection).execute(cast("LiteralString", text), parameters)
+    ClientCursor(connection).execute((_SQL / f"{name}.sql").read_bytes(), parameters)
+
+
+def run_query(connection: Connection, name: str, parameters: Mapping[str, object] | None = None) -> list[Any]:
+    """Return the rows of the query in ``demo/sql/<name>.sql``."""
+    return connection.execute((_SQL / f"{name}.sql").read_bytes(), parameters).fetchall()
 
 
 def recreate_database(server: Target, name: str) -> Target:

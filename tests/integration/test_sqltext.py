@@ -107,7 +107,6 @@ EXACT = [
 # Here versions differ or the weaker lock depends on the catalog: the prediction must not be weaker than the truth.
 AT_LEAST = [
     ("GRANT SELECT ON t TO pg_monitor", "t"),
-    ("ALTER TABLE t VALIDATE CONSTRAINT r_fk", "p"),
     ("ALTER TABLE t ALTER CONSTRAINT r_fk DEFERRABLE", "t"),
     ("ALTER TABLE t OWNER TO CURRENT_USER", "t"),
     ("DO 'BEGIN UPDATE t SET n = 2; END'", "t"),
@@ -182,14 +181,17 @@ def test_every_aggregate_is_known(connection: Connection) -> None:
     assert {r[0] for r in rows if not functions.is_aggregate(r[0])} == set()
 
 
+TYPES = [
+    *("int", "int2", "bigint", "float(10)", "float", "numeric(10,2)", "numeric(10)", "numeric", "decimal", "bool"),
+    *("varchar", "varchar(10)", "char", "char(3)", "bpchar", "text", '"char"', "name", "bit", "bit varying(3)"),
+    *("date", "time", "time(3)", "timetz", "timestamp", "timestamptz(3)", "timestamp with time zone", "interval"),
+    *("interval(3)", "interval day to second(3)", "interval year", "json", "jsonb", "xml", "uuid", "bytea"),
+    *("int[]", "int[3][4]", "text array", "varchar(3)[]", "inet", "int4range", "tsvector", "point", "money"),
+]
+
+
 def test_types_are_spelled_as_format_type_spells_them(connection: Connection) -> None:
-    types = (
-        "int|int2|bigint|float(10)|float|numeric(10,2)|numeric(10)|numeric|decimal|bool|varchar|varchar(10)|char|char(3)"
-        '|bpchar|text|"char"|name|bit|bit varying(3)|date|time|time(3)|timetz|timestamp|timestamptz(3)'
-        "|timestamp with time zone|interval|interval(3)|interval day to second(3)|interval year|json|jsonb|xml|uuid"
-        "|bytea|int[]|int[3][4]|text array|varchar(3)[]|inet|int4range|tsvector|point|money"
-    ).split("|")
-    for number, text in enumerate(types):
+    for number, text in enumerate(TYPES):
         spelled = normalise_type(text)
         table = f"types{number}"
         connection.execute(f"CREATE TABLE {table} (c {text})".encode())

@@ -63,7 +63,9 @@ def test_every_package_is_a_known_layer() -> None:
 
 def test_dag_files_only_call_the_factory() -> None:
     allowed = {"factory", "hooks", None}
-    wrong = [f"{f.name}: {m}" for f in sorted((ROOT / "dags").glob("*.py")) for m in imports(f) if layer_of(m) not in allowed]
+    wrong = [
+        f"{f.name}: {m}" for f in sorted((ROOT / "dags").glob("*.py")) for m in imports(f) if layer_of(m) not in allowed
+    ]
     assert wrong == []
     assert all(len(f.read_text(encoding="utf-8").splitlines()) < 30 for f in (ROOT / "dags").glob("*.py"))
 

@@ -124,8 +124,8 @@ WITH batch AS (
 ),
 undone AS (
     UPDATE {table} SET {column} = NULL
-    FROM (SELECT {keys}, b.value AS our_value FROM batch AS b) AS ours
-    WHERE {same_key} AND {table_name}.{column}::text = ours.our_value
+    FROM (SELECT {keys}, b.value AS our_value FROM batch AS b) AS schema_change_ours
+    WHERE {same_key} AND {table_name}.{column}::text = schema_change_ours.our_value
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM batch) AS looked_at, (SELECT count(*) FROM undone) AS undone;

@@ -261,7 +261,6 @@ SELECT d.datname FROM pg_database AS d WHERE starts_with(d.datname, %(prefix)s) 
 -- name: foreign_keys
 -- Foreign keys from or to the tables; those of partitions come and go with their parent's.
 SELECT
-    k.oid::bigint,
     n.nspname,
     c.relname,
     k.conname,
@@ -317,30 +316,31 @@ ORDER BY n.nspname, c.relname;
 -- name: other_sessions
 SELECT a.pid, a.usename::text, a.application_name
 FROM pg_stat_activity AS a
-WHERE a.datname = %(name)s AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+WHERE a.datname = %(name)s AND a.pid <> ALL (%(spared)s) AND a.backend_type = 'client backend'
 ORDER BY a.backend_start;
 
 -- name: terminate_sessions
 SELECT pg_terminate_backend(a.pid, 5000)
 FROM pg_stat_activity AS a
-WHERE a.datname = %(name)s AND a.pid <> pg_backend_pid();
+WHERE a.datname = %(name)s AND a.pid <> ALL (%(spared)s);
 
 -- name: foreign_access
 -- Servers and user mappings with their options, read from the live database and sent to the restored one only.
-SELECT
-    s.srvname,
-    s.srvtype,
-    s.srvversion,
-    pg_get_userbyid(s.srvowner)::text AS owner,
-    (SELECT coalesce(jsonb_object_agg(o.option_name, o.option_value), '{}') FROM pg_options_to_table(s.srvoptions) AS o),
-    (
+SELECT jsonb_build_object(
+    'name', s.srvname,
+    'version', s.srvversion,
+    'owner', pg_get_userbyid(s.srvowner),
+    'options', (
+        SELECT coalesce(jsonb_object_agg(o.option_name, o.option_value), '{}')
+        FROM pg_options_to_table(s.srvoptions) AS o
+    ),
+    'mappings', (
         SELECT
             coalesce(
                 jsonb_agg(
                     jsonb_build_object(
                         'user', CASE WHEN m.umuser <> 0 THEN m.usename END,
-                        'options',
-                        (
+                        'options', (
                             SELECT coalesce(jsonb_object_agg(o.option_name, o.option_value), '{}')
                             FROM pg_options_to_table(m.umoptions) AS o
                         )
@@ -350,9 +350,31 @@ SELECT
             )
         FROM pg_user_mappings AS m
         WHERE m.srvid = s.oid
+    ),
+    'grants', (
+        SELECT
+            coalesce(
+                jsonb_agg(
+                    jsonb_build_object(
+                        'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+                        'grantable', a.is_grantable
+                    )
+                ),
+                '[]'
+            )
+        FROM aclexplode(s.srvacl) AS a
+        WHERE a.grantee <> s.srvowner
     )
+)
 FROM pg_foreign_server AS s
 ORDER BY s.srvname;
+
+-- name: registry_tables
+SELECT c.relname
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+WHERE n.nspname = 'schema_change' AND c.relkind = 'r'
+ORDER BY c.relname;
 
 -- name: leaves
 SELECT DISTINCT n.nspname, c.relname

@@ -5,7 +5,6 @@
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL search_path = '';
 -- name: relations
--- The size of a table that somebody holds exclusively comes from statistics: pg_total_relation_size() would wait.
 SELECT
     c.oid,
     n.nspname,
@@ -44,21 +43,11 @@ SELECT
         ORDER BY a.item::text COLLATE "C"
     ),
     greatest(c.reltuples, 0)::bigint,
-    CASE
-        WHEN l.relation IS NOT NULL THEN c.relpages::bigint * current_setting('block_size')::bigint
-        ELSE coalesce(pg_total_relation_size(c.oid), 0)
-    END,
+    coalesce(pg_total_relation_size(c.oid), 0),
     pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
-LEFT JOIN (
-    SELECT DISTINCT k.relation
-    FROM pg_locks AS k
-    WHERE
-        k.locktype = 'relation' AND k.mode = 'AccessExclusiveLock' AND k.granted
-        AND k.database = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
-) AS l ON c.oid = l.relation
 WHERE
     c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
@@ -456,3 +445,14 @@ WHERE NOT EXISTS (SELECT FROM owned AS o WHERE o.classid = f.classid AND o.objid
 SELECT e.extname || ' ' || e.extversion
 FROM pg_extension AS e
 ORDER BY e.extname COLLATE "C";
+
+-- name: exclusive
+-- Who holds, or waits for, a lock that keeps even readers of the catalog out.
+SELECT l.relation::regclass::text, l.pid, a.usename::text
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON l.pid = a.pid
+WHERE
+    l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+ORDER BY l.granted DESC, l.relation
+LIMIT 5;

@@ -43,7 +43,13 @@ SELECT
 FROM tree AS t
 LEFT JOIN holder AS h ON t.oid = h.relation
 LEFT JOIN pg_stat_activity AS a ON h.pid = a.pid
-LEFT JOIN pg_prepared_xacts AS p ON h.pid IS NULL AND h.virtualtransaction = '-1/' || p.transaction::text;
+-- A prepared transaction has no session; the lock on its own id tells which one it is.
+LEFT JOIN pg_locks AS x
+    ON
+        h.pid IS NULL AND x.pid IS NULL AND x.granted
+        AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'
+        AND h.virtualtransaction = x.virtualtransaction
+LEFT JOIN pg_prepared_xacts AS p ON x.transactionid = p.transaction;
 
 -- name: blocking
 SELECT

@@ -65,11 +65,11 @@ def restore_dag() -> DAG:
         params={
             "conn_id": conn_id_param(None),
             "run_id": Param(
-                description="Whose backup: the run's id, from its report", type="string", format="uuid", title="Run id"
+                description="Whose backup: the run's id, from its report", type="string", format="uuid", title="Run"
             ),
             "scope": Param(
                 "tables",
-                "The rows of the tables, or the whole database: restored beside the old one, then renamed",
+                "The rows of the tables, or the whole database beside the old one, then renamed",
                 type="string",
                 enum=["tables", "database"],
                 title="Scope",
@@ -81,7 +81,7 @@ def restore_dag() -> DAG:
                 title="Terminate sessions",
             ),
             "confirm": Param(
-                description="Type the id of the change the run was of: everything written since its backup will be lost",
+                description="Type the id of the run's change: everything written since its backup will be lost",
                 type="string",
                 minLength=1,
                 title="Confirmation",

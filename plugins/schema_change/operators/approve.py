@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 from airflow.sdk.definitions.param import ParamsDict
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.stages.runner import Runner
-from schema_change.operators.outcome import task_errors
+from schema_change.operators.outcome import done_or_skip, task_errors
 from schema_change.operators.request import build_request
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -23,8 +24,8 @@ class ApproveOperator(HITLOperator):
     """Show the migration guide and wait, without a worker, until somebody of the role approves or rejects.
 
     An answer that does not come in time is a rejection. ``users`` may answer; empty means everybody whom Airflow lets
-    answer. Who asked for the run may not approve it. An empty ``role`` means that no approval is needed: the task is
-    skipped with the reason.
+    answer. Who asked for the run may not approve it. An empty ``role`` means that nobody has to be asked: the task is
+    then skipped with the reason.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class ApproveOperator(HITLOperator):
     def execute(self, context: Context) -> Any:
         """Put the question, or skip when there is none."""
         if not self.role:
-            raise AirflowSkipException(self.reason)
+            with task_errors():
+                return done_or_skip(self._runner(context).run("approve")).summary
         requester = context["dag_run"].triggering_user_name
         users = [user for user in self.users if user != requester]
         if self.users and not users:
@@ -71,11 +73,19 @@ class ApproveOperator(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
         """Record the answer in the journal. A rejection, or an approval that is not allowed, ends the run."""
         answer = super().execute_complete(context, event)
-        user = (answer["responded_by_user"] or {}).get("id", "")
-        comment = answer["params_input"].get("comment") or ""
-        if answer["chosen_options"] != [APPROVE]:
-            who = f"rejected by {user}" if user else f"nobody answered within {self.response_timeout}"
-            raise AirflowFailException(f"{self.role}: {who}{f': {comment}' if comment else ''}; nothing was changed")
+        said = {
+            "role": self.role,
+            "user": (answer["responded_by_user"] or {}).get("id", ""),
+            "comment": answer["params_input"].get("comment") or "",
+        }
+        runner = self._runner(context)
         with task_errors():
-            Runner(build_request(self.change, context)).record_approval(role=self.role, user=user, comment=comment)
-        return {"role": self.role, "user": user, "comment": comment}
+            if answer["chosen_options"] != [APPROVE]:
+                runner.record_rejection(**said)
+            runner.record_approval(**said)
+            if not runner.approvals():
+                runner.run("approve")
+        return said
+
+    def _runner(self, context: Context) -> Runner:
+        return Runner(build_request(self.change, context), progress=partial(self.log.info, "%s"))

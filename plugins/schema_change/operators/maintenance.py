@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
 
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, JournalError
-from schema_change.core.journal.journal import get_run
+from schema_change.core.journal.journal import RunRow, get_run
 from schema_change.core.stages.reconcile import reconcile
 from schema_change.core.stages.restore import restore_run
 from schema_change.hooks.schema_change import target_of
-from schema_change.hooks.settings import Settings
 from schema_change.operators.outcome import task_errors
-from schema_change.operators.request import dag_run_of
+from schema_change.operators.request import dag_run_of, request_of_run
 
 _AT_WORK = ["queued", "running"]
 
@@ -38,18 +39,25 @@ class ReconcileOperator(BaseOperator):
         """Look for such runs and end them."""
         ti = context["ti"]
 
-        def is_over(source: str) -> bool:
-            dag_run = dag_run_of(source)
+        def is_over(run: RunRow) -> bool:
+            dag_run = dag_run_of(run.requested_from)
             if dag_run is None:
                 return False
             dag_id, run_id = dag_run
             return bool(ti.get_dr_count(dag_id, run_ids=[run_id], states=_AT_WORK) == 0)
 
         with task_errors():
-            lines = reconcile(target_of(self.conn_id), is_over=is_over, artifacts=Settings.read().artifacts)
+            target = target_of(self.conn_id)
+            ended = reconcile(target, is_over=is_over, build=partial(request_of_run, target), progress=self._note)
+        lines = [f"{run.change_id} ({run.run_id}): {run.action}" for run in ended]
         for line in lines:
-            self.log.info("%s", line)
+            self._note(line)
+        if failed := [line for line in lines if ": failed: " in line]:
+            raise AirflowFailException("\n".join(failed))
         return lines
+
+    def _note(self, line: str) -> None:
+        self.log.info("%s", line)
 
 
 class RestoreOperator(BaseOperator):
@@ -69,7 +77,7 @@ class RestoreOperator(BaseOperator):
                 note=lambda line: self.log.info("%s", line),
                 actor=context["dag_run"].triggering_user_name or "",
             )
-        self.log.warning("%s", result.lost_writes())
+        self.log.warning("%s", result.lost_writes)
         return result.to_json()
 
 

@@ -11,7 +11,9 @@ from airflow.sdk import Context
 from pydantic import ValidationError
 
 from schema_change.core.changes.spec import Change
+from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError
+from schema_change.core.journal.journal import RunRow
 from schema_change.core.stages.request import Options, Request
 from schema_change.hooks.schema_change import target_of
 from schema_change.hooks.settings import Settings
@@ -67,7 +69,26 @@ def build_request(change: Change, context: Context) -> Request:
         artifacts=settings.artifacts,
         requested_by=dag_run.triggering_user_name or "",
         requested_from=source_of(dag_run.dag_id, dag_run.run_id),
-        scratch=target_of(settings.scratch_conn_id) if settings.scratch_conn_id else None,
+        scratch=_scratch(settings),
         expectations=expectations if expectations.is_dir() else None,
         approvers=settings.approvers(),
     )
+
+
+def request_of_run(target: Target, run: RunRow) -> Request:
+    """Return the request that ends a run from its journal, with the options it was asked for."""
+    settings = Settings.read()
+    return Request(
+        run_id=run.run_id,
+        change=None,
+        target=target,
+        options=Options(**run.options),
+        artifacts=settings.artifacts,
+        requested_by=run.requested_by,
+        requested_from=run.requested_from,
+        scratch=_scratch(settings),
+    )
+
+
+def _scratch(settings: Settings) -> Target | None:
+    return target_of(settings.scratch_conn_id) if settings.scratch_conn_id else None

@@ -50,8 +50,8 @@ class StageOperator(BaseOperator):
 class PlanOperator(StageOperator):
     """Run the stage ``plan``; returns the approvals its plan needs, one mapped ``approve`` task for each.
 
-    The list is never empty: a plan that needs no approval yields one entry whose role is empty and whose reason says
-    why, so that ``approve`` is skipped with a reason. The migration guide and the run's summary are XComs of their own.
+    The list is never empty: a plan that needs no approval yields one entry with an empty role, so that there is a task
+    which is skipped and says why. The migration guide and the run's summary are XComs of their own.
     """
 
     def __init__(self, *, change: Change, **kwargs: Any) -> None:
@@ -62,11 +62,11 @@ class PlanOperator(StageOperator):
         with task_errors():
             refuse_unknown_words(context["dag_run"].conf)
             runner, result = self._run(context)
-            approvals = [] if context["params"].get("dry_run") else runner.approvals()
+            approvals = runner.approvals()
         context["ti"].xcom_push("run", _summary(context, result))
         context["ti"].xcom_push("guide", result.data.get("guide", result.summary))
         needed = [{"role": a.role, "users": list(a.users), "reason": a.reason} for a in approvals]
-        return needed or [{"role": "", "users": [], "reason": "this run needs no approval"}]
+        return needed or [{"role": ""}]
 
 
 def _summary(context: Context, result: StageResult) -> dict[str, str]:

@@ -1,5 +1,42 @@
 from __future__ import annotations
 
-from tests.airflow_home import prepare
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_home import ROOT, prepare
 
 prepare()
+
+from airflow.utils import db  # noqa: E402
+
+from schema_change.core.changes.load import load_changes  # noqa: E402
+from schema_change.core.changes.spec import Change  # noqa: E402
+from tests.changes import write_change  # noqa: E402
+from tests.fake_runner import Script  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def change() -> Change:
+    """A change whose DAG Airflow knows: its own dags folder has the DAG file of this repository, and the change."""
+    db.initdb()
+    home = Path(os.environ["AIRFLOW_HOME"])
+    shutil.copy(ROOT / "dags" / "changes.py", home / "dags")
+    root = home / "include" / "sql" / "changes"
+    write_change(root)
+    return load_changes(root).changes[0]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """The fake runner's script; the operators use the fake runner."""
+    script = Script()
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))  # dag.test() idles in whole seconds
+    monkeypatch.setenv("AIRFLOW_CONN_WEATHER", "postgresql://ann@db.example/weather")
+    monkeypatch.setattr("schema_change.operators.stage.Runner", script.runner)
+    monkeypatch.setattr("schema_change.operators.approve.Runner", script.runner)
+    return script

@@ -1,44 +1,58 @@
-"""Fill a column batch by batch: checkpointed, resumable, throttled."""
+"""Fill a column batch by batch: checkpointed in the batch's own transaction, resumable, throttled."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from schema_change.core.backfill.throttle import ThrottleSettings
+import psycopg
+
+from schema_change.core import sqlfiles
+from schema_change.core.backfill.checkpoint import Checkpoint, Position
+from schema_change.core.backfill.fill import DATA_ERRORS, Fill, poison_error, remaining
+from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, ranges_of, size
+from schema_change.core.backfill.pace import BatchSize, Meter, Progress
+from schema_change.core.backfill.retries import Retries
+from schema_change.core.backfill.throttle import Sample, ThrottleSettings, reason_to_pause, take_sample
+from schema_change.core.backfill.undo import undo_rows
 from schema_change.core.database import Connection
-from schema_change.core.model import Backfill
+from schema_change.core.errors import BackfillError
+from schema_change.core.execution.blockers import Blocker, Watch
+from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
+from schema_change.core.model import Backfill, NewRows
+
+__all__ = ["BackfillSettings", "Progress", "remaining", "run_backfill", "undo_fill"]
+
+log = logging.getLogger(__name__)
+
+_FIRST_ROWS = 1_000
+_COUNT_EXACTLY_BYTES = 64 * 1024 * 1024
+_MOST_SWEEPS = 10
+_DATA_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillSettings:
-    """How long a batch should take and how large it may get; time-outs in ms, sizes in rows."""
+    """How long a batch should take and how large it may get; times in ms, sizes in rows.
+
+    ``lock_timeout_ms`` bounds the wait for a row the application has locked: well below deadlock_timeout, so that
+    in a deadlock it is our batch that gives way. ``lock_wait_s`` bounds how long one batch is tried again.
+    """
 
     target_ms: int = 500
     min_rows: int = 100
     max_rows: int = 50_000
-    lock_timeout_ms: int = 1_000
+    lock_timeout_ms: int = 200
+    lock_wait_s: float = 600
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a backfill is. ``rate`` is rows per second without throttled time; ``eta_s`` a range, None when unknown."""
-
-    rows_done: int
-    rows_estimated: int | None
-    rate: float | None
-    eta_s: tuple[float, float] | None
-    throttled_s: float
-    throttle_reason: str | None
-    batches: int
-    done: bool
-
     @property
-    def fraction(self) -> float | None:
-        """Return the part done, 0 to 1, or None when the total is not known."""
-        ...
+    def statement_ms(self) -> int:
+        """Return the bound of one batch's statement."""
+        return max(10 * self.target_ms, 5_000)
 
 
 def run_backfill(
@@ -49,16 +63,25 @@ def run_backfill(
     seq: int,
     backfill: Backfill,
     key: tuple[str, ...],
-    settings: BackfillSettings = BackfillSettings(),
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    settings: BackfillSettings | None = None,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> int:
-    """Fill the column, from the checkpoint on when there is one; return the rows filled."""
-    ...
+    """Fill the column, from the checkpoint on when there is one; return the rows filled, earlier tries included.
 
-
-def remaining(connection: Connection, backfill: Backfill) -> int:
-    """Count the rows still pending whose expression is not NULL."""
-    ...
+    Batches run on ``work``; the throttle looks, and pauses are recorded, on ``side``. Both are autocommit sessions.
+    Raises BackfillError naming the row that cannot be filled, or when the run was cancelled, and LockNotAvailable
+    naming who keeps rows locked. Whatever it raises, the checkpoint is right and a later call goes on from it.
+    """
+    return _Filler(
+        work,
+        side,
+        run_id=run_id,
+        seq=seq,
+        backfill=backfill,
+        key=key,
+        settings=settings or BackfillSettings(),
+        meter=Meter(on_progress),
+    ).run()
 
 
 def undo_fill(
@@ -69,7 +92,280 @@ def undo_fill(
     seq: int,
     backfill: Backfill,
     key: tuple[str, ...],
-    settings: BackfillSettings = BackfillSettings(),
+    settings: BackfillSettings | None = None,
 ) -> int:
-    """Set back to NULL the rows that still hold our value; return how many."""
-    ...
+    """Set back to NULL the remembered rows that still hold our value, in batches; return how many.
+
+    It forgets the checkpoint afterwards, so that the backfill can run anew. Without ``remember`` it only does that.
+    A later call goes on where an interrupted one stopped.
+    """
+    chosen = settings or BackfillSettings()
+    rows = 0
+    if backfill.remember:
+        rows = undo_rows(
+            work,
+            side,
+            run_id=run_id,
+            seq=seq,
+            backfill=backfill,
+            ranges=ranges_of(work, backfill.table, key),
+            size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
+            lock_ms=chosen.lock_timeout_ms,
+            statement_ms=chosen.statement_ms,
+            wait_s=chosen.lock_wait_s,
+        )
+    work.execute(sqlfiles.block("queries/backfill", "delete_checkpoint"), {"run_id": run_id, "seq": seq})
+    return rows
+
+
+class _Filler:
+    """One try of one backfill."""
+
+    def __init__(
+        self,
+        work: Connection,
+        side: Connection,
+        *,
+        run_id: UUID,
+        seq: int,
+        backfill: Backfill,
+        key: tuple[str, ...],
+        settings: BackfillSettings,
+        meter: Meter,
+    ) -> None:
+        if backfill.remember and not key:
+            raise BackfillError(
+                f"{backfill.table} has no key, so the rows filled cannot be remembered",
+                hint="add a primary key to the table first",
+            )
+        self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
+        self.backfill, self.settings, self.meter = backfill, settings, meter
+        self.ranges: Ranges = ranges_of(work, backfill.table, key)
+        self.fill = Fill(backfill, self.ranges, run_id, seq)
+        self.keyless = isinstance(self.ranges, BlockRanges)
+        self.checkpoint = self._load(key)
+        self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
+        self.rows_per_second: int | None = None
+        self._sampled_at: float | None = None
+        self._retries = Retries(f"fill {backfill.table}.{backfill.column}", settings.lock_wait_s)
+
+    def run(self) -> int:
+        """Run batch after batch until every range is behind us."""
+        while not self.checkpoint.done:
+            self._throttle()
+            started = time.monotonic()
+            before = self.checkpoint.rows_done
+            if self._batch():
+                rows = self.checkpoint.rows_done - before
+                self.meter.batch(rows, time.monotonic() - started)
+                self._report()
+                self._keep_speed_limit(rows, started)
+        self._report(done=True)
+        return self.checkpoint.rows_done
+
+    def _load(self, key: tuple[str, ...]) -> Checkpoint:
+        """Return the checkpoint, created when this is the first try; its upper bound then is frozen."""
+        found = Checkpoint.load(self.work, self.run_id, self.seq)
+        if found is None:
+            Checkpoint(
+                key=key,
+                upper=self.ranges.last(self.work),
+                position=Position(0, 0, self.ranges.first()),
+                batch_rows=max(self.settings.min_rows, min(_FIRST_ROWS, self.settings.max_rows)),
+                rows_done=0,
+                rows_estimated=self._estimate(),
+                batches=0,
+                throttled_ms=0,
+                done=False,
+            ).create(self.work, self.run_id, self.seq)
+            found = Checkpoint.load(self.work, self.run_id, self.seq)
+        if found is None or found.key != key:
+            raise BackfillError(
+                f"the backfill of {self.backfill.table}.{self.backfill.column} was begun along another key",
+                hint="roll this run back and plan again",
+            )
+        return found
+
+    def _estimate(self) -> int | None:
+        """Return how many rows are to be filled: counted in a small table, from statistics in a large one."""
+        bytes_, _, rows = size(self.work, self.backfill.table)
+        if bytes_ > _COUNT_EXACTLY_BYTES:
+            return rows
+        return remaining(self.work, replace(self.backfill, expression="true"))
+
+    def _batch(self) -> bool:
+        """Run one batch; False when it has to be tried again."""
+        clock = Clock()
+        position, upper, rows = self.checkpoint.position, self.checkpoint.upper, self._rows_wanted()
+        end = None if upper is None else self.ranges.end_of_batch(self.work, position.after, upper, rows)
+        watch = Watch(self.side, self.work.info.backend_pid, self.settings.lock_timeout_ms / 1000 * 0.4)
+        started = time.monotonic()
+        try:
+            with watch, self.work.transaction():
+                if not self._begin(clock):
+                    return False
+                next_checkpoint = self._fill_range(clock, end)
+        except psycopg.Error as error:
+            self._failed(error, clock, watch.blockers, end)
+            return False
+        self._retries.over()
+        self.checkpoint = next_checkpoint
+        if end is not None and end != upper:
+            self.size.learn(rows, time.monotonic() - started)
+        return True
+
+    def _begin(self, clock: Clock) -> bool:
+        """Set up the batch's transaction and lock our checkpoint; False when it had moved under us.
+
+        That happens when an earlier try was killed here while the server still finished its last batch.
+        """
+        clock.start("the backfill's checkpoint")
+        row = self.work.execute(
+            sqlfiles.block("queries/backfill", "begin_batch"),
+            {
+                "run_id": self.run_id,
+                "seq": self.seq,
+                "lock_ms": self.settings.lock_timeout_ms,
+                "statement_ms": self.settings.statement_ms,
+            },
+        ).fetchone()
+        if row is not None and Position.from_json(row[0]) == self.checkpoint.position:
+            return True
+        current = Checkpoint.load(self.work, self.run_id, self.seq)
+        if current is None:
+            raise BackfillError("the backfill's checkpoint is gone", hint="roll this run back and start a new one")
+        self.checkpoint = current
+        return False
+
+    def _fill_range(self, clock: Clock, end: Bound | None) -> Checkpoint:
+        """Fill up to the bound, and record it."""
+        position = self.checkpoint.position
+        filled = 0
+        if end is not None:
+            clock.start(f"fill {self.backfill.table}.{self.backfill.column}", self.settings.statement_ms)
+            filled = self.fill.run(self.work, position.after, end, with_value=self._with_value)
+        clock.start("the backfill's checkpoint")
+        following = replace(self.checkpoint, batch_rows=self.size.rows)
+        position = replace(position, filled=position.filled + filled, after=end)
+        if end == self.checkpoint.upper:
+            following = self._end_of_pass(following, position)
+        else:
+            following = replace(following, position=position)
+        return following.advance(self.work, self.run_id, self.seq, filled)
+
+    def _end_of_pass(self, checkpoint: Checkpoint, position: Position) -> Checkpoint:
+        """Return the checkpoint after a whole pass: done, or at the start of another sweep."""
+        sweeps = self.keyless or self.backfill.new_rows is NewRows.SWEEP
+        if not sweeps or (position.sweep and not position.filled):
+            return replace(checkpoint, position=position, done=True)
+        if position.sweep >= _MOST_SWEEPS:
+            log.warning(
+                "%s.%s: rows still came in during sweep %s; cutover tells whether any is left",
+                self.backfill.table,
+                self.backfill.column,
+                position.sweep,
+            )
+            return replace(checkpoint, position=position, done=True)
+        upper = self.ranges.last(self.work)
+        return replace(checkpoint, upper=upper, position=Position(position.sweep + 1, 0, self.ranges.first()))
+
+    @property
+    def _with_value(self) -> bool:
+        """Tell whether rows whose right answer is NULL are left alone.
+
+        The first pass along a key writes them like any other, which evaluates the expression once. Blocks and sweeps
+        would find them pending again and again.
+        """
+        return self.keyless or self.checkpoint.position.sweep > 0
+
+    def _rows_wanted(self) -> int:
+        return self.size.rows if self.rows_per_second is None else min(self.size.rows, self.rows_per_second)
+
+    def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], end: Bound | None) -> None:
+        """Make the next try smaller when trying again can help; else raise."""
+        if isinstance(error, TRANSIENT):
+            self.size.halve()
+            self._retries.pause(error, blockers)
+        elif clock.ran_out(error):
+            if self._rows_wanted() == 1:
+                raise BackfillError(
+                    f"filling {self.backfill.table}.{self.backfill.column} takes longer than "
+                    f"{self.settings.statement_ms / 1000:g} s for a single step",
+                    hint="look at the plan of the fill expression; an index may be missing",
+                ) from error
+            self.size.halve()
+        elif isinstance(error, DATA_ERRORS) and end is not None:
+            self._poisoned(error, end)
+        elif self.work.closed:
+            raise statement_failed(clock.statement, error) from error
+        else:
+            raise BackfillError(
+                f"{clock.statement}: {message_of(error)} (SQLSTATE {error.sqlstate})",
+                hint="correct what the message says, then run this again; it goes on from the last batch",
+            ) from error
+
+    def _poisoned(self, error: psycopg.Error, end: Bound) -> None:
+        """Find the row that cannot be filled and raise; return when it cannot be found, to try again."""
+        after = self.checkpoint.position.after
+        found = self.fill.poison(self.work, after, end, lambda: self._begin(Clock()), with_value=self._with_value)
+        if found is not None:
+            raise poison_error(self.fill, *found) from found[1]
+        self._retries.data += 1
+        if self._retries.data >= _DATA_RETRIES:
+            raise BackfillError(
+                f"{self.backfill.table}.{self.backfill.column}: the batch up to {self.ranges.show(end)} cannot be "
+                f"filled, though each of its rows can: {message_of(error)} (SQLSTATE {error.sqlstate})",
+                hint="the rows contradict each other (a unique constraint?); correct the fill expression",
+            ) from error
+
+    def _throttle(self) -> None:
+        """Look about every second whether to go on; wait while there is a reason not to. Raises when cancelled."""
+        interval = self.settings.throttle.interval_s
+        if self._sampled_at is not None and time.monotonic() - self._sampled_at < interval:
+            return
+        reason = self._reason(already_paused=False)
+        while reason is not None:
+            started = time.monotonic()
+            self._record_pause(reason, 0)
+            self._report(reason=reason)
+            time.sleep(interval)
+            self._record_pause(reason, round((time.monotonic() - started) * 1000))
+            reason = self._reason(already_paused=True)
+
+    def _reason(self, *, already_paused: bool) -> str | None:
+        sample = take_sample(self.side, self.run_id, self.backfill.table, self.work.info.backend_pid)
+        self._sampled_at = time.monotonic()
+        if sample is None:
+            return None
+        self._refuse_cancelled(sample)
+        self.rows_per_second = sample.rows_per_second
+        return reason_to_pause(sample, self.settings.throttle, already_paused=already_paused)
+
+    def _refuse_cancelled(self, sample: Sample) -> None:
+        if sample.cancelled:
+            raise BackfillError(
+                f"the backfill of {self.backfill.table}.{self.backfill.column} was cancelled by {sample.changed_by}",
+                hint="roll the run back; or clear schema_change.control.cancelled and run this again, it goes on",
+            )
+
+    def _record_pause(self, reason: str, ms: int) -> None:
+        self.side.execute(
+            sqlfiles.block("queries/backfill", "throttled"),
+            {"run_id": self.run_id, "seq": self.seq, "reason": reason, "ms": ms},
+        )
+        self.checkpoint = replace(self.checkpoint, throttled_ms=self.checkpoint.throttled_ms + ms)
+
+    def _keep_speed_limit(self, rows: int, started: float) -> None:
+        if self.rows_per_second:
+            time.sleep(max(0.0, rows / self.rows_per_second - (time.monotonic() - started)))
+
+    def _report(self, *, reason: str | None = None, done: bool = False) -> None:
+        now = self.checkpoint
+        self.meter.report(
+            rows_done=now.rows_done,
+            rows_estimated=now.rows_estimated,
+            batches=now.batches,
+            throttled_ms=now.throttled_ms,
+            reason=reason,
+            done=done,
+        )

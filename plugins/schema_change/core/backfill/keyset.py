@@ -84,7 +84,8 @@ class Ranges(ABC):
                 texts=self.texts,
                 table=self.table.identifier,
                 predicate=predicate,
-                order=_COMMA.join(c.identifier + direction for c in self.columns),
+                # Qualified, because a bare name would mean the text of the select list.
+                order=_COMMA.join(sql.Identifier(self.table.name, c.name) + direction for c in self.columns),
                 skip=sql.Literal(n - 1),
             )
         ).fetchone()

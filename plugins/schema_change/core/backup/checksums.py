@@ -76,15 +76,14 @@ def checksums(
         return tuple(_one(connection, table, shapes.get(table), (columns or {}).get(table)) for table in tables)
 
 
-def _one(
-    connection: Connection, table: Table, shape: Shape | None, wanted: tuple[str, ...] | None
-) -> TableChecksum:
+def _one(connection: Connection, table: Table, shape: Shape | None, wanted: tuple[str, ...] | None) -> TableChecksum:
     if shape is None:
         raise BackupError(f"table {table} does not exist here", hint="compare the tables that both sides have")
     names = shape.stored if wanted is None else wanted
     if missing := set(names) - set(shape.stored):
         raise BackupError(
-            f"{table} has no stored column {', '.join(sorted(missing))}", hint="compare the columns that both sides have"
+            f"{table} has no stored column {', '.join(sorted(missing))}",
+            hint="compare the columns that both sides have",
         )
     query = sqlfiles.block("queries/backup", "checksum").format(
         row=sql.SQL(", ").join(map(sql.Identifier, names)),

@@ -62,9 +62,7 @@ def create(connection: Connection, name: str, locale: Mapping[str, str | None], 
             f"{who} may not create databases on {connection.info.host}:{connection.info.port}",
             hint=f"ALTER ROLE {who} CREATEDB, or configure a scratch connection whose user may",
         )
-    options = [
-        sql.SQL("{} = {}").format(_OPTIONS[key], sql.Literal(value)) for key, value in locale.items() if value
-    ]
+    options = [sql.SQL("{} = {}").format(_OPTIONS[key], sql.Literal(value)) for key, value in locale.items() if value]
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
     try:
         connection.execute(statement.format(sql.Identifier(name), sql.SQL(" ").join(options)))
@@ -73,9 +71,7 @@ def create(connection: Connection, name: str, locale: Mapping[str, str | None], 
             f"cannot create database {name}: {str(error).strip()}",
             hint="the server needs the same locale, room on disk, and nobody using template0",
         ) from error
-    connection.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
-    )
+    connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
 
 
 def carry_properties(connection: Connection, found: Mapping[str, Any], name: str) -> None:

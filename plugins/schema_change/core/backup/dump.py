@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +36,17 @@ DATA_FILE = "data.dump"
 #: gzip's fastest level: every client of every version can read it, which zstd and lz4 do not promise.
 _FORMAT = ("--format=custom", "--compress=1", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s")
 _FILTER_FILE_SINCE = 17
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Where a backup comes from and goes to."""
+
+    target: Target
+    session: Connection
+    client: Installation
+    folder: UPath
+    note: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +82,13 @@ def take_backup(
     try:
         with target.connect("backup") as session:
             restore_point = _restore_point(session, run_id)
+            job = _Job(target, session, client_for(session.info.server_version), folder, note)
             with _snapshot(session, tables, everything) as snapshot:
-                client = client_for(session.info.server_version)
-                note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {client.major}")
-                written, counted = _dump_and_count(target, session, client, snapshot, folder, note)
-                manifest = _manifest(target, session, client, snapshot, written, counted, run_id, restore_point)
+                note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {job.client.major}")
+                written, counted = _dump_and_count(job, snapshot)
+                manifest = _manifest(
+                    job, snapshot, written=written, counted=counted, run_id=run_id, restore_point=restore_point
+                )
     except BaseException as error:
         files.discard(folder, names)
         if isinstance(error, psycopg.Error):
@@ -112,28 +125,22 @@ def _snapshot(session: Connection, tables: Sequence[Table], everything: bool) ->
         yield _Snapshot(exported[0], exported[1], exported[2], scope, everything, inventory)
 
 
-def _dump_and_count(
-    target: Target,
-    session: Connection,
-    client: Installation,
-    snapshot: _Snapshot,
-    folder: UPath,
-    note: Callable[[str], None],
-) -> tuple[tuple[BackupFile, ...], tuple[TableChecksum, ...]]:
+def _dump_and_count(job: _Job, snapshot: _Snapshot) -> tuple[tuple[BackupFile, ...], tuple[TableChecksum, ...]]:
     """Dump while the session that holds the snapshot counts."""
     with ThreadPoolExecutor(1, thread_name_prefix="checksums") as pool:
-        counting = pool.submit(checksums, session, snapshot.tables)
+        counting = pool.submit(checksums, job.session, snapshot.tables)
         try:
-            written = tuple(_dumps(target, client, snapshot, folder, note))
+            written = tuple(_dumps(job, snapshot))
             return written, counting.result()
         except BaseException:
-            session.cancel_safe(timeout=5)
+            # A cancel that arrives between two statements is lost, so again until the counting has ended.
+            while not counting.done():
+                job.session.cancel_safe(timeout=5)
+                wait([counting], timeout=0.1)
             raise
 
 
-def _dumps(
-    target: Target, client: Installation, snapshot: _Snapshot, folder: UPath, note: Callable[[str], None]
-) -> Iterator[BackupFile]:
+def _dumps(job: _Job, snapshot: _Snapshot) -> Iterator[BackupFile]:
     """Write the dumps one after the other.
 
     Schemas and extensions are selected by name: that leaves out foreign servers and user mappings, which hold secrets.
@@ -144,13 +151,14 @@ def _dumps(
         parts[DATA_FILE] = (["--data-only", "--blobs"], catalog)
     elif snapshot.tables:
         parts[DATA_FILE] = (["--data-only"], {"table": [t.quoted for t in snapshot.tables]})
-    with target.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as scratch:
+    tool = job.client.tool("pg_dump")
+    with job.target.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as temp:
         for name, (flags, selected) in parts.items():
-            chosen = _selection(client, selected, Path(scratch) / f"{name}.filter")
-            arguments = [client.tool("pg_dump"), *_FORMAT, *flags, f"--snapshot={snapshot.name}", *chosen]
+            chosen = _selection(job.client, selected, Path(temp) / f"{name}.filter")
+            arguments = [tool, *_FORMAT, *flags, f"--snapshot={snapshot.name}", *chosen]
             with programs.output_of(arguments, environment) as output:
-                file = files.write_stream(folder, name, output)
-            note(f"{name}: {file.bytes} bytes, sha256 {file.sha256[:12]}…")
+                file = files.write_stream(job.folder, name, output)
+            job.note(f"{name}: {file.bytes} bytes, sha256 {file.sha256[:12]}…")
             yield file
 
 
@@ -164,15 +172,15 @@ def _selection(client: Installation, selected: Mapping[str, Sequence[str]], filt
 
 
 def _manifest(
-    target: Target,
-    session: Connection,
-    client: Installation,
+    job: _Job,
     snapshot: _Snapshot,
+    *,
     written: tuple[BackupFile, ...],
     counted: tuple[TableChecksum, ...],
     run_id: UUID,
     restore_point: str | None,
 ) -> Manifest:
+    session, inventory = job.session, snapshot.inventory
     size = session.execute(
         sqlfiles.block("queries/backup", "total_bytes"),
         {"schemas": [t.schema for t in snapshot.tables], "names": [t.name for t in snapshot.tables]},
@@ -180,12 +188,12 @@ def _manifest(
     matviews = session.execute(sqlfiles.block("queries/backup", "matviews")).fetchall()
     return Manifest(
         run_id=str(run_id),
-        conn_id=target.conn_id,
+        conn_id=job.target.conn_id,
         database=session.info.dbname,
         scope="database" if snapshot.everything else "tables",
         taken_at=snapshot.taken_at,
         server_version=session.info.server_version,
-        client_major=client.major,
+        client_major=job.client.major,
         lsn=snapshot.lsn,
         restore_point=restore_point,
         files=written,
@@ -193,7 +201,7 @@ def _manifest(
         data_bytes=size[0] if size else 0,
         locale=locale_of(session, session.info.dbname),
         matviews=tuple(Table(row[0], row[1]) for row in matviews if row[2]),
-        foreign_servers=tuple(ForeignServer(s["name"], s["wrapper"]) for s in snapshot.inventory["foreign_servers"]),
-        roles=tuple(sorted(snapshot.inventory["roles"])),
-        left_out=tuple(snapshot.inventory["left_out"]),
+        foreign_servers=tuple(ForeignServer(s["name"], s["wrapper"]) for s in inventory["foreign_servers"]),
+        roles=tuple(sorted(inventory["roles"])),
+        left_out=tuple(inventory["left_out"]),
     )

@@ -96,7 +96,7 @@ def _list(folder: str, name: str, entries: list[str]) -> str:
 
 
 def _settle_public(database: Target, entries: list[str], *, owners: bool) -> None:
-    """Keep the new database's own schema public, as grants in a dump are relative to it; drop it where it was dropped."""
+    """Keep the new database's own schema public: grants in a dump are relative to it. Drop it where it was dropped."""
     owner = next((match["owner"] for e in entries if (match := _PUBLIC.match(e))), None)
     with database.connect("restore") as session:
         if owner is None:
@@ -111,9 +111,7 @@ def _stub_servers(database: Target, manifest: Manifest) -> None:
     with database.connect("restore") as session:
         names = [s.wrapper for s in manifest.foreign_servers]
         missing = session.execute(sqlfiles.block("queries/backup", "missing_wrappers"), {"names": names}).fetchall()
-        statements = [
-            sql.SQL("CREATE FOREIGN DATA WRAPPER {}").format(sql.Identifier(row[0])) for row in missing
-        ] + [
+        statements = [sql.SQL("CREATE FOREIGN DATA WRAPPER {}").format(sql.Identifier(row[0])) for row in missing] + [
             sql.SQL("CREATE SERVER IF NOT EXISTS {} FOREIGN DATA WRAPPER {}").format(
                 sql.Identifier(s.name), sql.Identifier(s.wrapper)
             )

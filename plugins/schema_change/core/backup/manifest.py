@@ -40,11 +40,12 @@ class ForeignServer:
 class Manifest:
     """What a backup holds and when it was taken.
 
-    ``tables`` are the tables whose rows are in it, as they were at ``taken_at`` (the snapshot's time). ``scope`` is
-    ``tables`` or ``database``; the schema is always that of the whole database. ``data_bytes`` is the size of those
-    tables on disk. ``locale`` is how the database encodes and sorts, in the words of CREATE DATABASE. ``matviews`` are
-    the populated materialized views in an order to refresh them: a backup holds no rows of theirs. ``roles`` own or were granted something. ``left_out`` names the objects that the backup does not
-    have. ``restore_point`` is None where the user may not create one.
+    ``tables`` are the tables whose rows are in it, as they were at ``taken_at`` (the snapshot's time), ``data_bytes``
+    their size on disk. ``scope`` is ``tables`` or ``database``; the schema is always that of the whole database.
+    ``locale`` is how the database encodes and sorts, in the words of CREATE DATABASE. ``matviews`` are the populated
+    materialized views in an order to refresh them: a backup holds no rows of theirs. ``roles`` own or were granted
+    something. ``left_out`` names the objects that the backup does not have. ``restore_point`` is None where the user
+    may not create one.
     """
 
     run_id: str

@@ -1,36 +1,32 @@
-"""Put the rows of a backup's tables back, in one transaction; writes made since the backup are lost."""
+"""Put a backup back: the rows of tables, or a whole database. Writes made since the backup are lost, and named."""
 
 from __future__ import annotations
 
 import logging
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 from psycopg import sql
+from upath import UPath
 
 from schema_change.core import sqlfiles
-from schema_change.core.backup import programs
+from schema_change.core.backup import databases, rows, switch
 from schema_change.core.backup.checksums import TableChecksum, checksums, differences, shapes_of
 from schema_change.core.backup.dump import DATA_FILE
-from schema_change.core.backup.files import CHUNK_BYTES, local_files
+from schema_change.core.backup.files import local_files
+from schema_change.core.backup.load import load
 from schema_change.core.backup.manifest import Manifest, read_manifest
+from schema_change.core.backup.scope import backup_scope
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, LockNotAvailable
-from schema_change.core.names import Table, split
-from upath import UPath
+from schema_change.core.names import Table, short_name
 
 log = logging.getLogger(__name__)
-
-_NAME = rb'(?:"(?:[^"]|"")+"|[^".\s(]+)'
-_COPY = re.compile(rb"^COPY (?P<table>" + _NAME + rb"\." + _NAME + rb")(?: \(| FROM).*;$")
-_ENABLE = {"O": sql.SQL("ENABLE"), "A": sql.SQL("ENABLE ALWAYS"), "R": sql.SQL("ENABLE REPLICA")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,6 @@ class RestoreResult:
     notices: tuple[str, ...] = ()
     kept_database: str | None = None
 
-    @property
     def lost_writes(self) -> str:
         """Say which writes are lost, for people."""
         changed = [f"{t.table} ({t.rows_before} → {t.rows} rows)" for t in self.tables if t.changed]
@@ -77,7 +72,7 @@ class RestoreResult:
             ],
             "notices": list(self.notices),
             "kept_database": self.kept_database,
-            "lost_writes": self.lost_writes,
+            "lost_writes": self.lost_writes(),
         }
 
 
@@ -114,19 +109,15 @@ def restore_tables(
                 f"the rows could not be restored, nothing was changed: {str(error).strip()}",
                 hint="restore the whole database (a backup of scope database), or repair the cause and try again",
             ) from error
-    note(result.lost_writes)
+    note(result.lost_writes())
     return result
-
-
-def _names(tables: Sequence[Table]) -> dict[str, list[str]]:
-    return {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
 
 
 def _choose(session: Connection, manifest: Manifest, tables: Sequence[Table] | None) -> tuple[TableChecksum, ...]:
     if tables is None:
         return manifest.tables
-    rows = session.execute(sqlfiles.block("queries/backup", "leaves"), _names(tables)).fetchall()
-    wanted = {Table(row[0], row[1]) for row in rows} | set(tables)
+    leaves = session.execute(sqlfiles.block("queries/backup", "leaves"), rows.arrays(tables)).fetchall()
+    wanted = {Table(row[0], row[1]) for row in leaves} | set(tables)
     return tuple(t for t in manifest.tables if t.table in wanted)
 
 
@@ -135,19 +126,19 @@ def _replace(
 ) -> RestoreResult:
     tables = [t.table for t in chosen]
     _check_shapes(session, chosen)
-    _lock(session, tables)
+    rows.lock(session, tables)
     _check_shapes(session, chosen)
     before = {c.table: c for c in checksums(session, tables, manifest.columns)}
     changed = [t for t in chosen if differences([t], [before[t.table]])]
     if changed:
-        _reload(session, client, [t.table for t in changed], data)
+        rows.reload(session, client, [t.table for t in changed], data)
         after = checksums(session, [t.table for t in changed], manifest.columns)
         if unequal := differences(changed, after):
             raise BackupError(
                 f"the restored rows differ from the backup, nothing was changed: {'; '.join(unequal)}",
                 hint="types may have changed since the backup: restore the whole database instead",
             )
-    beside = session.execute(sqlfiles.block("queries/backup", "new_partitions"), _names(tables)).fetchall()
+    beside = session.execute(sqlfiles.block("queries/backup", "new_partitions"), rows.arrays(tables)).fetchall()
     return RestoreResult(
         taken_at=manifest.taken_at,
         restored_at=datetime.now(UTC),
@@ -175,107 +166,67 @@ def _check_shapes(session: Connection, chosen: Sequence[TableChecksum]) -> None:
         )
 
 
-def _foreign_keys(session: Connection, tables: Sequence[Table]) -> list[tuple[Table, str, str, str | None, Table]]:
-    """Return (table, name, definition, comment, referenced table) of the foreign keys from or to the tables."""
-    rows = session.execute(sqlfiles.block("queries/backup", "foreign_keys"), _names(tables)).fetchall()
-    return [(Table(r[0], r[1]), r[2], r[3], r[4], Table(r[5], r[6])) for r in rows]
+def restore_database(
+    target: Target, folder: UPath, *, terminate_sessions: bool = False, note: Callable[[str], None] = log.info
+) -> RestoreResult:
+    """Replace a database by its backup; the old one is kept as ``<name>_before_restore_<stamp>``.
 
-
-def _lock(session: Connection, tables: Sequence[Table]) -> None:
-    """Lock the tables and their foreign-key partners, in one order for everybody."""
-    keys = _foreign_keys(session, tables)
-    partners = {key[0] for key in keys} | {key[4] for key in keys}
-    every = sql.SQL(", ").join(t.identifier for t in sorted({*tables, *partners}))
-    session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
-
-
-def _reload(session: Connection, client: Installation, tables: Sequence[Table], data: Path) -> None:
-    """Empty and load tables without triggers and foreign keys; adding the keys again checks them set by set."""
-    keys = _foreign_keys(session, tables)
-    triggers = session.execute(sqlfiles.block("queries/backup", "enabled_triggers"), _names(tables)).fetchall()
-    drop = [
-        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.identifier, sql.Identifier(name))
-        for table, name, *_ in keys
-    ]
-    empty = sql.SQL("TRUNCATE {} CONTINUE IDENTITY").format(
-        sql.SQL(", ").join(sql.SQL("ONLY {}").format(t.identifier) for t in tables)
-    )
-    _execute(session, [*drop, *(_trigger(row, sql.SQL("DISABLE")) for row in triggers), empty])
-    session.execute(sqlfiles.block("queries/backup", "pin_input"))
-    _load(session, client, tables, data)
-    _execute(session, [_trigger(row, _ENABLE[row[3]]) for row in triggers])
-    _execute(session, [statement for key in keys for statement in _add_key(key)])
-
-
-def _execute(session: Connection, statements: Sequence[sql.Composed]) -> None:
-    if statements:
-        session.execute(sql.SQL(";\n").join(statements))
-
-
-def _trigger(row: Sequence[Any], verb: sql.SQL) -> sql.Composed:
-    table = Table(row[0], row[1]).identifier
-    return sql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}").format(table, verb, sql.Identifier(row[2]))
-
-
-def _add_key(key: tuple[Table, str, str, str | None, Table]) -> Iterator[sql.Composed]:
-    table, name, definition, comment, _ = key
-    # The definition is pg_get_constraintdef()'s own text.
-    yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-        table.identifier,
-        sql.Identifier(name),
-        sql.SQL(definition),  # type: ignore[arg-type]
-    )
-    if comment is not None:
-        yield sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
-            sql.Identifier(name), table.identifier, sql.Literal(comment)
+    The backup (of scope ``database``) is restored beside the live database and verified. Options of foreign servers and
+    user mappings, the schema ``schema_change``, and the database's owner, grants, settings and comment come from the
+    live one; materialized views are refreshed. Then both are renamed in one transaction, for which nobody may be
+    connected: with ``terminate_sessions`` sessions are ended, else BackupError names them. Until then the live database
+    is untouched, and the copy is dropped when anything fails. Needs a superuser, for owners and grants.
+    """
+    manifest = read_manifest(folder)
+    if manifest.scope != "database":
+        raise BackupError(
+            f"{folder} holds the rows of {len(manifest.tables)} tables, not of the whole database",
+            hint="restore its tables; to be able to restore the whole, take backups of scope database",
         )
+    stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
+    new, kept = short_name(target.database, "restore", stamp), short_name(target.database, "before_restore", stamp)
+    with switch.maintenance(target).connect("restore") as admin:
+        if not terminate_sessions:
+            switch.refuse_sessions(admin, target.database)
+        databases.create(admin, new, databases.locale_of(admin, target.database), "schema_change: being restored")
+        try:
+            before, created = _live_state(target, manifest)
+            with local_files(folder, manifest.files) as paths:
+                load(target.with_database(new), manifest, paths, owners=True, note=note)
+            databases.carry_properties(admin, databases.properties(admin, target.database), new)
+            notices = [*created, *_complete(target, target.with_database(new), manifest)]
+            switch.swap(admin, target, new, kept, terminate=terminate_sessions)
+        except BaseException as error:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(new)))
+            if isinstance(error, psycopg.Error):
+                raise BackupError(
+                    f"{target.database} could not be replaced, it is as it was: {str(error).strip()}",
+                    hint="restore with a superuser, and end the sessions on the database",
+                ) from error
+            raise
+    result = RestoreResult(manifest.taken_at, datetime.now(UTC), before, tuple(notices), kept)
+    note(result.lost_writes())
+    return result
 
 
-def _load(session: Connection, client: Installation, tables: Sequence[Table], data: Path) -> None:
-    """Stream the tables' rows out of the dump into this transaction."""
-    with tempfile.TemporaryDirectory(prefix="schema_change_") as folder:
-        chosen = Path(folder) / "list"
-        chosen.write_text("\n".join(_entries(client, tables, data)) + "\n", encoding="utf-8")
-        arguments = [client.tool("pg_restore"), "--data-only", f"--use-list={chosen}", "--file=-", str(data)]
-        with programs.output_of(arguments, _PLAIN) as output:
-            for statement in iter(lambda: _next_copy(output, tables), None):
-                with session.cursor() as cursor, cursor.copy(statement) as copy:
-                    for block in _rows(output):
-                        copy.write(block)
+def _live_state(target: Target, manifest: Manifest) -> tuple[tuple[RestoredTable, ...], list[str]]:
+    """Compare the live database with the backup, on the columns that both have; name the tables that are new."""
+    backed = [t.table for t in manifest.tables]
+    with target.connect("restore", read_only=True) as session:
+        shapes = shapes_of(session, backed)
+        common = {t: tuple(c for c in manifest.columns[t] if c in shapes[t].stored) for t in backed if t in shapes}
+        live = {c.table: c for c in checksums(session, list(common), common)}
+        created = set(backup_scope(session, (), (), everything=True)) - set(backed)
+    tables = tuple(
+        RestoredTable(t.table, live[t.table].rows if t.table in live else 0, t.rows, live.get(t.table) != t)
+        for t in manifest.tables
+    )
+    return tables, [f"{table} is newer than the backup and is in the kept database only" for table in sorted(created)]
 
 
-_PLAIN: Mapping[str, str] = {"LC_ALL": "C"}
-
-
-def _entries(client: Installation, tables: Sequence[Table], data: Path) -> list[str]:
-    """Return the table of contents' entries of the tables, and perhaps some more whose names begin alike."""
-    listing = programs.run([client.tool("pg_restore"), "--list", str(data)], _PLAIN).decode()
-    marks = tuple(f" TABLE DATA {t.schema} {t.name} " for t in tables)
-    return [line for line in listing.splitlines() if any(mark in line for mark in marks)]
-
-
-def _next_copy(output: IO[bytes], tables: Sequence[Table]) -> bytes | None:
-    """Go to the next COPY statement of one of the tables and return it."""
-    for line in output:
-        if not (match := _COPY.match(line)):
-            continue
-        if Table(*split(match["table"].decode())) in tables:
-            return line.rstrip()
-        for _ in _rows(output):
-            pass
-    return None
-
-
-def _rows(output: IO[bytes]) -> Iterator[bytes]:
-    r"""Yield the lines up to ``\.`` in blocks; a row of COPY's text format never contains a newline."""
-    block: list[bytes] = []
-    size = 0
-    for line in output:
-        if line == b"\\.\n":
-            break
-        block.append(line)
-        size += len(line)
-        if size >= CHUNK_BYTES:
-            yield b"".join(block)
-            block, size = [], 0
-    yield b"".join(block)
+def _complete(live: Target, copy: Target, manifest: Manifest) -> list[str]:
+    """Add to the copy what a backup does not hold; return what is still missing."""
+    notices = [*switch.carry_foreign_access(live, copy), *switch.refresh(copy, manifest)]
+    if lost := [text for text in manifest.left_out if not text.startswith(switch.CARRIED)]:
+        notices.append(f"not in the backup, create again where needed: {'; '.join(lost)}")
+    return notices

@@ -46,9 +46,7 @@ def scratch_server(target: Target, scratch: Target | None, manifest: Manifest) -
     return target
 
 
-def restore_to_scratch(
-    folder: UPath, server: Target, name: str, note: Callable[[str], None] = log.info
-) -> Target:
+def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[[str], None] = log.info) -> Target:
     """Restore a backup into a new database of that name, verify rows and checksums, and return it.
 
     A leftover of an earlier try is replaced. A superuser restores owners and grants, creating missing roles as NOLOGIN;

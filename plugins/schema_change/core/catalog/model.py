@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Self
 
 from schema_change.core.names import Table
@@ -166,11 +167,7 @@ class Catalog:
 
     def to_json(self) -> dict[str, Any]:
         """Return the canonical snapshot as JSON data, without estimates; a relation's key contains a dot."""
-        estimates = {f.name for f in dataclasses.fields(Relation) if f.metadata.get("estimate")}
-        return {
-            str(table): {k: v for k, v in dataclasses.asdict(relation).items() if k not in estimates}
-            for table, relation in sorted(self.relations.items())
-        } | {
+        return {str(table): _json(relation) for table, relation in sorted(self.relations.items())} | {
             "extensions": sorted(self.extensions),
             "objects": dict(sorted(self.objects.items())),
             "server_version": self.server_version // 10000,
@@ -181,3 +178,17 @@ class Catalog:
         """Return the sha256 of the canonical snapshot; comparable within one major version."""
         text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _json(value: Any) -> Any:
+    """Return a part of a snapshot as JSON would give it back: lists for tuples, and no estimates."""
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, (Relation, Column, Constraint, Index, Trigger, Table)):
+        return {name: _json(getattr(value, name)) for name in _snapshot_fields(type(value))}
+    return value
+
+
+@cache
+def _snapshot_fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if not f.metadata.get("estimate"))

@@ -33,7 +33,7 @@ def read_catalog(connection: Connection) -> Catalog:
     """Return the catalog of the whole database, but for system schemas, temporary schemas and ``schema_change``.
 
     ``connection`` is an autocommit session outside a transaction; the queries share one read-only snapshot with an
-    empty search_path. Raises LockNotAvailable when a view's table stays locked exclusively longer than the session's
+    empty search_path. Raises LockNotAvailable when a table stays locked exclusively longer than the session's
     lock_timeout, and ConfigurationError for a server that is too old.
     """
     version = server_version(connection)
@@ -49,9 +49,10 @@ def read_catalog(connection: Connection) -> Catalog:
                 return _read(connection, version)
         return _read(connection, version)
     except psycopg.errors.LockNotAvailable as error:
+        holders = [f"{name} (session {pid} of {user})" for name, pid, user in _rows(connection, "exclusive")]
         raise LockNotAvailable(
-            "the catalog cannot be read: another session holds a table exclusively",
-            hint="see pg_locks for AccessExclusiveLock; try again when that session has finished",
+            f"the catalog cannot be read while a table is locked exclusively: {', '.join(holders) or 'it is free now'}",
+            hint="try again when that session has finished",
         ) from error
 
 

@@ -12,10 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from schema_change.core.changes import spec
 from schema_change.core.fields import TableName
 
-_VERSION = re.compile(r"v\d{1,6}\.\d{1,6}\.\d{1,6}")
+_VERSION = re.compile(r"v\d{1,6}\.\d{1,6}\.\d{1,6}", re.ASCII)
 _CONN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SUITE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*\.ya?ml", re.ASCII)
-_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _MAX_VERSION = 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from schema_change.core.operations.base import Operation
 SCRIPTS = ("deploy.sql", "revert.sql", "verify.sql")
 RAW = "sql"
 """The operation that runs the scripts."""
+
+_LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 
 
 def read_operations(
@@ -97,13 +100,19 @@ def _raw(document: Document, folder: Path, scripts: Mapping[str, str], problems:
     if backfill is not None:
         body["backfill"] = backfill
     found: list[Problem] = []
-    operation = _build(RAW, body, (), document, found)
+    # To the operation, the scripts are keys beside backfill.
+    keys: dict[KeyPath, int] = {(name.removesuffix(".sql"),): 1 for name in scripts}
+    operation = _build(RAW, body, (), Document(document.file, body, {**document.lines, **keys}), found)
     problems += [_in_script(problem, folder) for problem in found]
     return operation
 
 
 def _in_script(problem: Problem, folder: Path) -> Problem:
     """Move a problem with a script's text from the change file to the script."""
-    if problem.key and f"{problem.key}.sql" in SCRIPTS:
-        return Problem(str(folder / f"{problem.key}.sql"), problem.message, hint=problem.hint)
-    return problem
+    script = f"{problem.key}.sql"
+    if script not in SCRIPTS:
+        return problem
+    # An SqlError starts with the line in the text it was given.
+    match = _LINE.fullmatch(problem.message)
+    line, message = (int(match[1]), match[2]) if match else (None, problem.message)
+    return Problem(str(folder / script), message, line, hint=problem.hint)

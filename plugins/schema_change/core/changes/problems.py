@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema_change.core.changes.document import Document, KeyPath, dotted
-from schema_change.core.errors import ChangeFileError
+from schema_change.core.errors import ChangeFileError, SchemaChangeError
 
 _EXPECTED = {
     "string": "text",
@@ -148,7 +148,8 @@ def _problem(detail: ErrorDetails, path: KeyPath, keys: Mapping[str, str | None]
         near = nearest(str(value), expected.replace("'", "").replace(" or ", ", ").split(", "))
         hint = f"did you mean {near}?" if near and near != value else None
     elif kind in {"value_error", "assertion_error"}:
-        message = str(context["error"])
+        reason = context["error"]
+        message, hint = (reason.message, reason.hint) if isinstance(reason, SchemaChangeError) else (str(reason), None)
     elif kind in {"too_short", "string_too_short"}:
         message = "must not be empty"
     elif (expected := _EXPECTED.get(kind.split("_", 1)[0])) is not None:

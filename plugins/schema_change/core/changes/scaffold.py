@@ -44,8 +44,8 @@ _TAIL = """
 """
 
 _SCRIPTS = {
-    "deploy.sql": "-- What the change does. Names are qualified: the session's search_path is empty.\n",
-    "revert.sql": "-- Takes back what deploy.sql did.\n",
+    "deploy.sql": "-- What the change does. Names without a schema mean public.\n",
+    "revert.sql": "-- Takes back what deploy.sql did, also when only a part of it was done (IF EXISTS).\n",
     "verify.sql": "-- Fails when the change is not in place, for example: SELECT 1 / count(*) FROM pg_class WHERE …\n",
 }
 

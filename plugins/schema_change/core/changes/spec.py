@@ -18,9 +18,9 @@ CHECKSUM_ALGORITHM = "sha256-v1"
 
 CHANGE_FILE = "change.yaml"
 
-_NUMBERED = re.compile(r"(?P<version>\d{1,7})_(?P<name>[a-z][a-z0-9_]*)")
-_SEQUENCED = re.compile(r"(?P<version>\d{8}_\d{4})_(?P<name>[a-z][a-z0-9_]*)")
-_STAMPED = re.compile(r"(?P<version>\d{14})_(?P<name>[a-z][a-z0-9_]*)")
+_NUMBERED = re.compile(r"(?P<version>\d{1,7})_(?P<name>[a-z][a-z0-9_]*)", re.ASCII)
+_SEQUENCED = re.compile(r"(?P<version>\d{8}_\d{4})_(?P<name>[a-z][a-z0-9_]*)", re.ASCII)
+_STAMPED = re.compile(r"(?P<version>\d{14})_(?P<name>[a-z][a-z0-9_]*)", re.ASCII)
 _MAX_ID = 120
 _NAME_REMEDY = (
     "name it YYYYMMDDHHMMSS_what_it_does (also read: YYYYMMDD_NNNN_what_it_does, 004_what_it_does); "

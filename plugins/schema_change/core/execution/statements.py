@@ -12,6 +12,8 @@ from schema_change.core.errors import ExecutionError
 #: Errors that say *not now*: somebody else's lock or transaction was in the way.
 TRANSIENT = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
+_LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout)
+
 
 class Clock:
     """Knows which statement runs and its statement_timeout, so that our own time-out is told from a cancel request.
@@ -51,11 +53,13 @@ def message_of(error: psycopg.Error) -> str:
 def statement_failed(statement: str, error: psycopg.Error) -> ExecutionError:
     """Return the error for a failed statement: its first line, the server's message and the SQLSTATE."""
     where = first_line(statement)
-    if error.sqlstate is None:
-        return ExecutionError(
+    if error.sqlstate is None or isinstance(error, _LOST):
+        lost = ExecutionError(
             f"{where}: the connection to the database was lost: {message_of(error)}",
             hint="run this again: what was committed is in the journal, the rest was rolled back by the server",
         )
+        lost.retryable = True
+        return lost
     hint = error.diag.message_hint
     return ExecutionError(
         f"{where}: {message_of(error)} (SQLSTATE {error.sqlstate})",

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
+from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, Expectation, LockMode, NewRows, Phase, Step
 from schema_change.core.names import Table
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, new_identifier, table_of
+from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
 from schema_change.core.recipes import filled_on_write, not_null, probe, raw, text
 from schema_change.core.sqltext.expression import Expression, normalise_type, parse_expression
 
@@ -21,7 +22,7 @@ class NewColumn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="Name of the column")
+    name: Identifier = Field(description="Name of the column")
     type: str = Field(description="PostgreSQL type, such as integer or numeric(5,2)")
     nullable: bool = Field(default=True, description="false adds NOT NULL once every row has a value")
     default: str | None = Field(default=None, description="SQL expression for rows inserted from now on")
@@ -33,7 +34,7 @@ class AddColumn(Operation):
 
     kind: ClassVar[str] = "add_column"
 
-    table: str = Field(description="Table, as schema.table")
+    table: TableName = Field(description="Table, as schema.table")
     column: NewColumn
     fill: str | None = Field(
         default=None, description="SQL expression over the row for the rows that exist; runs in batches, resumable"
@@ -73,7 +74,7 @@ class AddColumn(Operation):
         )
 
     def _shape(self, relation: Relation) -> Column:
-        name = new_identifier(self.column.name)
+        name = self.column.name
         if relation.column(name) is not None:
             raise PlanError(
                 f"{relation.table} already has a column {name}",
@@ -154,7 +155,7 @@ class AddColumn(Operation):
         return Expectation(
             table=table,
             type="expect_rows_to_satisfy_sql",
-            kwargs={"condition": text(rule)},
+            kwargs={"sql": text(rule)},
             check_id=f"{self.column.name}_filled",
             notes="every row whose fill expression gives a value has one",
         )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from schema_change.core.catalog.model import Catalog, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.model import DataCheck, Expectation, Phase, Step
-from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table
+from schema_change.core.names import Table
 
 _Parsed = TypeVar("_Parsed")
 _Text = TypeVar("_Text")
@@ -70,18 +70,6 @@ def checked(parse: Callable[[_Text], _Parsed], fragment: _Text, key: str) -> _Pa
         raise PlanError(
             f"{key}: {error}", hint="write one PostgreSQL expression or type, without side effects"
         ) from error
-
-
-def new_identifier(name: str) -> str:
-    """Return a new object's name, or raise PlanError when PostgreSQL would cut it."""
-    if not name or "\0" in name:
-        raise PlanError("a name is empty", hint="write a name of 1 to 63 bytes")
-    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise PlanError(
-            f"{name!r} has {len(name.encode())} bytes; PostgreSQL would cut it at {MAX_IDENTIFIER_BYTES}",
-            hint="choose a shorter name",
-        )
-    return name
 
 
 def table_of(catalog: Catalog, name: str) -> Relation:

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from schema_change.core.catalog.model import Catalog, Index, Relation
 from schema_change.core.errors import PlanError
+from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import DataCheck, LockMode, Step
 from schema_change.core.names import Table, short_name
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, new_identifier, table_of
+from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
 from schema_change.core.recipes import probe, raw, text
 from schema_change.core.sqltext.expression import IndexKey, index_keys, parse_predicate
 
@@ -22,16 +23,18 @@ class CreateIndex(Operation):
 
     kind: ClassVar[str] = "create_index"
 
-    table: str = Field(description="Table, as schema.table")
+    table: TableName = Field(description="Table, as schema.table")
     columns: tuple[str, ...] = Field(
         min_length=1, description="Columns or expressions, such as lower(name) or day DESC"
     )
-    name: str | None = Field(default=None, description="Name of the index; made from table and columns by default")
+    name: Identifier | None = Field(
+        default=None, description="Name of the index; made from table and columns by default"
+    )
     unique: bool = Field(default=False, description="Forbid duplicates")
     method: Literal["btree", "hash", "gin", "gist", "spgist", "brin"] = Field(
         default="btree", description="Index method"
     )
-    include: tuple[str, ...] = Field(default=(), description="Columns stored in the index but not searched")
+    include: tuple[Identifier, ...] = Field(default=(), description="Columns stored in the index but not searched")
     where: str | None = Field(default=None, description="Predicate of a partial index")
 
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
@@ -41,7 +44,7 @@ class CreateIndex(Operation):
         keys = self._keys(relation)
         plain = tuple(key.column for key in keys if key.column)
         used = tuple(column for key in keys for column in key.columns) + self.include
-        name = new_identifier(self.name or short_name(table.name, *(plain or ("expr",)), "idx"))
+        name = self.name or short_name(table.name, *(plain or ("expr",)), "idx")
         _refuse_taken(catalog, Table(table.schema, name))
         definition = self._definition(relation, name, keys)
         drop = text(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(table.schema, name)))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
+from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, DataCheck, Expectation, LockMode, NewRows, Phase, Step
 from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
 from schema_change.core.recipes import filled_on_write, not_null, raw, text
@@ -29,8 +30,8 @@ class SetNotNull(Operation):
 
     kind: ClassVar[str] = "set_not_null"
 
-    table: str = Field(description="Table, as schema.table")
-    column: str = Field(description="Name of the column")
+    table: TableName = Field(description="Table, as schema.table")
+    column: Identifier = Field(description="Name of the column")
     nulls: Literal["fail"] | FillNulls = Field(
         default="fail", description="What to do with rows that hold NULL: fail, or {fill: <expression>}"
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import NoReturn
 
 from schema_change.core import sqlfiles
-from schema_change.core.errors import JournalError, SchemaChangeError
+from schema_change.core.errors import JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, get_run
 from schema_change.core.planning.approval import Approval, check_approver
@@ -84,6 +85,15 @@ class Runner:
                 sqlfiles.block("queries/journal", "insert_approval"),
                 {"run_id": session.run_id, "user": user, "role": role, "comment": comment},
             )
+
+    def record_rejection(self, *, role: str, user: str, comment: str = "") -> NoReturn:
+        """Record who refused, or that nobody answered in time (no ``user``), and raise PreCheckFailed."""
+        who = f"rejected by {user}" if user else "nobody answered in time"
+        error = PreCheckFailed(f"{role}: {who}{f': {comment}' if comment else ''}", hint="nothing was changed")
+        with self._open("approve") as session:
+            session.journal.start_stage("approve")
+            self._record(session, "approve", "failed", {"error": error.message, "hint": error.hint})
+        raise error
 
     def _open(self, stage: str) -> AbstractContextManager[Session]:
         def opened(session: Session) -> None:

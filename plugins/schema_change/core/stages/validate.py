@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from schema_change.core.errors import ValidationFailed
+from schema_change.core.operations.sql import Sql
 from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.plan import change_of
 from schema_change.core.stages.request import StageResult
@@ -50,15 +51,14 @@ def check_shape(session: Session) -> None:
 
 def run_verify_script(session: Session) -> None:
     """Run the verify.sql of a raw change in a transaction that is rolled back; any error fails."""
-    for operation in session.journal.run.change.get("operations", []):
-        script = operation.get("sql", {}).get("verify")
-        if not script:
-            continue
-        try:
-            with session.work.transaction(force_rollback=True):
-                session.work.execute(script.encode())
-        except psycopg.Error as error:
-            raise ValidationFailed(f"verify.sql: {str(error).strip()}", hint="the run is rolled back") from error
+    stored = session.journal.run.change.get("operations", [])
+    scripts = [Sql.model_validate(item["sql"]) for item in stored if "sql" in item]
+    try:
+        with session.work.transaction(force_rollback=True):
+            for statement in (s for script in scripts for s in script.verify_statements()):
+                session.work.execute(statement.encode())
+    except psycopg.Error as error:
+        raise ValidationFailed(f"verify.sql: {str(error).strip()}", hint="the run is rolled back") from error
 
 
 def _suites(session: Session) -> tuple[Suite, ...]:

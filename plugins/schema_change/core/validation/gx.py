@@ -44,15 +44,10 @@ def run_suites(
     """Run all suites in one snapshot, write the pages to the folder ``docs``, and return what every check found.
 
     ``parameters`` are the values of ``{$PARAMETER: expression}`` in kwargs. A check that cannot be carried out is an
-    error in the outcome, never an exception. Raises ConfigurationError when the target cannot be reached or two suites
-    have one name.
+    error in the outcome, never an exception; pages that cannot be written are logged. Raises ConfigurationError when
+    the target cannot be reached or two suites have one name.
     """
-    names = [s.name for s in suites]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ConfigurationError(
-            f"several suites are named {', '.join(twice)}",
-            hint="results are kept by suite and check: give each suite a name of its own",
-        )
+    _refuse_twins(suites)
     runs: list[_SuiteRun] = []
     if suites:
         builder = load_builder()
@@ -61,7 +56,7 @@ def run_suites(
             _datasource(target, snapshot, statement_timeout_s) as (source, watch),
         ):
             for suite in suites:
-                run = _SuiteRun(suite, source, watch, snapshot.keys.get(suite.table))
+                run = _SuiteRun(suite, source, snapshot.keys.get(suite.table))
                 run.run(builder, parameters or {})
                 runs.append(run)
             log.debug("%s statements sent", watch.sent)
@@ -69,15 +64,33 @@ def run_suites(
     log.info("%s checks of %s suites on %s", len(outcome.outcomes), len(suites), target.conn_id)
     if docs is not None:
         natives = [(run.suite, run.native) for run in runs if run.native is not None]
-        pages.write(docs, outcome, natives, run_name=run_name, conn_id=target.conn_id)
+        try:
+            pages.write(docs, outcome, natives, run_name=run_name, conn_id=target.conn_id)
+        except Exception:  # a page that cannot be written is no reason to take a good change back
+            log.exception("the pages of %s could not be written to %s", run_name, docs)
     return outcome
+
+
+def _refuse_twins(suites: Sequence[Suite]) -> None:
+    names = [s.name for s in suites]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ConfigurationError(
+            f"several suites are named {', '.join(twice)}",
+            hint="results are kept by suite and check: give each suite a name of its own",
+        )
 
 
 @contextlib.contextmanager
 def _datasource(target: Target, snapshot: Snapshot, timeout_s: int) -> Iterator[tuple[Any, Watch]]:
     """Yield a data source on the target, in a context that is kept nowhere; its two pools are closed afterwards."""
     connect = creator(target, timeout_s)
-    options = {"creator": connect, "pool_size": 1, "max_overflow": 1, "hide_parameters": True, "use_native_hstore": False}
+    options = {
+        "creator": connect,
+        "pool_size": 1,
+        "max_overflow": 1,
+        "hide_parameters": True,
+        "use_native_hstore": False,
+    }
     source = pages.context().data_sources.add_postgres("target", connection_string=URL, kwargs=options)
     engine = source.get_execution_engine()
     try:
@@ -91,11 +104,10 @@ def _datasource(target: Target, snapshot: Snapshot, timeout_s: int) -> Iterator[
 class _SuiteRun:
     """One suite on one table; ``native`` is the library's own result, for its own pages."""
 
-    def __init__(self, suite: Suite, source: Any, watch: Watch, keys: tuple[str, ...] | None) -> None:
+    def __init__(self, suite: Suite, source: Any, keys: tuple[str, ...] | None) -> None:
         self.suite = suite
         self.native: Any = None
         self._source = source
-        self._watch = watch
         self._keys = keys
         self._found: dict[str, CheckOutcome] = {}
         self._built: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import re
 import tempfile
@@ -58,7 +58,8 @@ def write(
         return
     with tempfile.TemporaryDirectory(prefix="schema_change_gx_") as folder:
         _build_native(Path(folder), natives, run_name)
-        for file in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        # The animations explain the library's interface; they are three quarters of the site's bytes.
+        for file in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.suffix != ".gif"):
             copy = docs / NATIVE_FOLDER / file.relative_to(folder).as_posix()
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(file.read_bytes())
@@ -73,7 +74,7 @@ def render(outcome: ValidationOutcome, *, run_name: str, conn_id: str) -> str:
     return environment.get_template(PAGE).render(
         run_name=run_name,
         conn_id=conn_id,
-        at=datetime.datetime.now(datetime.UTC),
+        at=dt.datetime.now(dt.UTC),
         outcomes=outcome.outcomes,
         blocking=outcome.blocking,
         warnings=outcome.warnings,
@@ -90,9 +91,13 @@ def _build_native(folder: Path, natives: Sequence[tuple[Suite, Any]], run_name: 
     )
 
     site = context(folder)
-    run_id = RunIdentifier(run_name=_fit(run_name), run_time=datetime.datetime.now(datetime.UTC))
+    run_id = RunIdentifier(run_name=_fit(run_name), run_time=dt.datetime.now(dt.UTC))
+    used: set[str] = set()
     for suite, native in natives:
         name = _fit(suite.name)
+        while name in used:
+            name += "_"
+        used.add(name)
         _scrub(native)
         native.suite_name = name
         native.meta |= {"run_id": run_id, "validation_time": run_id.run_time}

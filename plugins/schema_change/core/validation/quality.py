@@ -53,6 +53,6 @@ def run_data_quality(
 
 
 def suites_for(conn_id: str, suites_root: Path) -> tuple[Suite, ...]:
-    """Read every ``*.yaml`` and ``*.yml`` below a folder; return the suites for a connection, in order of their files."""
+    """Read every YAML file below a folder; return the suites for a connection, in order of their files."""
     files = sorted(p for p in suites_root.rglob("*") if p.suffix in {".yaml", ".yml"})
     return tuple(s for file in files for s in load_suite(file) if s.conn_id in {None, conn_id})

@@ -12,9 +12,7 @@ from schema_change.core.database import Connection
 from schema_change.core.validation.outcomes import CheckOutcome
 
 
-def store_results(
-    connection: Connection, outcomes: Sequence[CheckOutcome], *, run_id: str, dag_id: str | None
-) -> int:
+def store_results(connection: Connection, outcomes: Sequence[CheckOutcome], *, run_id: str, dag_id: str | None) -> int:
     """Insert one row per check in one statement, and return their number; a retried run replaces its own rows."""
     rows = Jsonb([_row(outcome) for outcome in outcomes])
     stored = connection.execute(

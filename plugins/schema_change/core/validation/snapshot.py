@@ -60,7 +60,7 @@ def creator(target: Target, statement_timeout_s: int) -> Callable[[], psycopg2.e
     parameters["application_name"] = "schema_change:validate"
 
     def connect() -> psycopg2.extensions.connection:
-        connection = psycopg2.connect(**parameters)
+        connection: psycopg2.extensions.connection = psycopg2.connect(**parameters)
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute(statement, {"names": list(guards), "settings": list(guards.values())})
@@ -90,9 +90,7 @@ class Watch:
     def _begin(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(self._statement)
 
-    def _before(
-        self, connection: sa.Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
+    def _before(self, _connection: sa.Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if earlier := self._failed.get((statement, repr(parameters))):
             raise earlier
         self.sent += statement != self._statement

@@ -103,7 +103,7 @@ def _documents(path: Path) -> Iterator[tuple[Any, dict[Key, int]]]:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise ChangeFileError(f"is not YAML: {error.problem}", file=str(path), line=line) from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _note_lines(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> None:

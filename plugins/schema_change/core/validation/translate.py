@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import numbers
 from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ def error_of(result: Any) -> str | None:
         if isinstance(entry, Mapping) and entry.get("raised_exception"):
             # What follows is the statement and its values: in the log of the server, if anywhere.
             text = str(entry.get("exception_message") or "the check could not be carried out")
-            return text.split("\n[SQL:")[0].split("\n(Background on this error")[0].strip()
+            return text.partition("\n[SQL:")[0].partition("\n(Background on this error")[0].strip()
     return None
 
 
@@ -79,7 +79,7 @@ def observed(type_: str, value: Any) -> Any:
     """Return an observed value without values of rows: numbers, times and catalog facts stay, the rest is counted."""
     if type_.startswith(_CATALOG_TYPES) or type_ in _CATALOG_TYPE_NAMES:
         return plain(value)
-    if value is None or isinstance(value, numbers.Number | datetime.date | datetime.time | datetime.timedelta):
+    if value is None or isinstance(value, numbers.Number | dt.date | dt.time | dt.timedelta):
         return plain(value)
     if _has_item(value):
         return observed(type_, value.item())
@@ -87,31 +87,33 @@ def observed(type_: str, value: Any) -> Any:
         return [plain(v) for v in value] if type_.endswith("quantile_values_to_be_between") else {"values": len(value)}
     if isinstance(value, Mapping):
         quantiles = value.get("values") if "quantiles" in value else None
-        return {"quantiles": plain(value["quantiles"]), "values": plain(quantiles)} if quantiles else {"values": len(value)}
+        return (
+            {"quantiles": plain(value["quantiles"]), "values": plain(quantiles)}
+            if quantiles
+            else {"values": len(value)}
+        )
     return _time_or_nothing(value)
 
 
 def _time_or_nothing(value: Any) -> str | None:
     """Keep the text of a time: the library has made texts of times by now, and any other text is a row's own."""
     try:
-        return datetime.datetime.fromisoformat(str(value)).isoformat()
+        return dt.datetime.fromisoformat(str(value)).isoformat()
     except ValueError:
         return None
 
 
 def plain(value: Any) -> Any:
     """Return a value as JSON can hold it; what it cannot hold becomes text."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
     if isinstance(value, Decimal):
         return int(value) if value.is_finite() and value == value.to_integral_value() else str(value)
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(v) for v in value]
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     return plain(value.item()) if _has_item(value) else str(value)
 

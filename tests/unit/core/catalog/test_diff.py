@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from schema_change.core.catalog.diff import diff
@@ -95,3 +96,8 @@ def test_scope_leaves_out_what_is_not_the_plans_business() -> None:
     other = catalog(RELATION, extensions=(), objects={})
     assert other.restricted((T,)).fingerprint == catalog(RELATION).restricted((T,)).fingerprint
     assert other.restricted(()).fingerprint != catalog(RELATION).restricted(()).fingerprint
+
+
+def test_a_snapshot_is_json_and_survives_it() -> None:
+    data = catalog(replace(RELATION, inherits=(Table("public", "p"),))).to_json()
+    assert json.loads(json.dumps(data)) == data

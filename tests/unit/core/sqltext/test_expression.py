@@ -124,7 +124,16 @@ def test_a_type_is_spelled_as_the_catalog_spells_it(text: str, expected: str) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["", "int NOT NULL", "int) , (x", "int), CAST(1 AS int", "int) + CAST(NULL AS int", "text; DROP TABLE t", "int /*", "serial"],
+    [
+        "",
+        "int NOT NULL",
+        "int) , (x",
+        "int), CAST(1 AS int",
+        "int) + CAST(NULL AS int",
+        "text; DROP TABLE t",
+        "int /*",
+        "serial",
+    ],
 )
 def test_what_is_not_one_type_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="type"):

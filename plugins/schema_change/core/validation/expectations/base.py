@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from great_expectations.execution_engine import ExecutionEngine, SqlAlchemyExecutionEngine
+from great_expectations.execution_engine.execution_engine import ExecutionEngine
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.expectation import BatchExpectation, render_suite_parameter_string
-from great_expectations.render import LegacyRendererType, RenderedStringTemplateContent
+from great_expectations.render.components import LegacyRendererType, RenderedStringTemplateContent
 from great_expectations.render.renderer.renderer import renderer
 
 from schema_change.core.names import Table
@@ -17,7 +18,7 @@ from schema_change.core.names import Table
 
 def table_clause(table: Table, columns: Sequence[str]) -> sa.TableClause:
     """Return a table, qualified and quoted where needed, with the columns that a query names."""
-    named = [sa.column(sa.quoted_name(c, quote=True)) for c in dict.fromkeys(columns)]
+    named: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(c, quote=True)) for c in dict.fromkeys(columns)]
     return sa.table(sa.quoted_name(table.name, quote=True), *named, schema=sa.quoted_name(table.schema, quote=True))
 
 
@@ -69,7 +70,7 @@ class CountingExpectation(OwnExpectation, ABC):
         self,
         metrics: Mapping[str, Any],
         runtime_configuration: Mapping[str, Any] | None = None,
-        execution_engine: ExecutionEngine | None = None,
+        execution_engine: ExecutionEngine[Any] | None = None,
     ) -> dict[str, Any]:
         count, total = int(metrics[self.count_metric]), int(metrics["table.row_count"])
         found: dict[str, Any] = {
@@ -81,7 +82,9 @@ class CountingExpectation(OwnExpectation, ABC):
         how = (runtime_configuration or {}).get("result_format") or {}
         keys = how.get("unexpected_index_column_names") if isinstance(how, dict) else None
         if count and keys and isinstance(execution_engine, SqlAlchemyExecutionEngine):
-            found["partial_unexpected_index_list"] = self._sample(execution_engine, keys, how["partial_unexpected_count"])
+            found["partial_unexpected_index_list"] = self._sample(
+                execution_engine, keys, how["partial_unexpected_count"]
+            )
         return {"success": count == 0, "result": found}
 
     def _sample(self, engine: SqlAlchemyExecutionEngine, keys: list[str], limit: int) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from great_expectations.compatibility import pydantic
 from great_expectations.core.suite_parameters import is_suite_parameter, parse_suite_parameter
-from great_expectations.exceptions import ExpectationNotFoundError, SuiteParameterError
+from great_expectations.exceptions.exceptions import ExpectationNotFoundError, SuiteParameterError
 from great_expectations.expectations.expectation import Expectation as GxExpectation
+from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import (
     get_expectation_impl,
     list_registered_expectation_implementations,
@@ -70,14 +71,19 @@ class Builder:
         if issubclass(model, OwnExpectation):
             kwargs = _prepare(model, kwargs, check.table)
         try:
-            return model(
-                **kwargs, severity=check.severity, notes=check.notes or None, meta={"check_id": check.check_id}
-            )
+            severity = FailureSeverity(check.severity)
+        except ValueError as error:
+            known = [s.value for s in FailureSeverity]
+            raise CheckProblem(
+                Problem(f"{check.severity!r} is no severity", ("severity",), _hint(check.severity, known))
+            ) from error
+        try:
+            return model(**kwargs, severity=severity, notes=check.notes or None, meta={"check_id": check.check_id})
         except pydantic.ValidationError as error:
             # Of a value that may have several shapes, the error deepest inside is the one that helps.
             worst = max(error.errors(), key=lambda e: len(e["loc"]))
             key = tuple(k for k in worst["loc"] if k != "__root__")
-            raise CheckProblem(Problem(worst["msg"], (() if key[:1] == ("severity",) else ("kwargs",)) + key)) from error
+            raise CheckProblem(Problem(worst["msg"], ("kwargs", *key))) from error
 
     @staticmethod
     def problem(check: Expectation) -> Problem | None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict
 
 from great_expectations.compatibility import pydantic
-from great_expectations.execution_engine import ExecutionEngine, SqlAlchemyExecutionEngine
+from great_expectations.execution_engine.execution_engine import ExecutionEngine
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
@@ -59,7 +60,7 @@ class _CatalogExpectation(OwnExpectation, ABC):
         self,
         metrics: Mapping[str, Any],
         runtime_configuration: Mapping[str, Any] | None = None,
-        execution_engine: ExecutionEngine | None = None,
+        execution_engine: ExecutionEngine[Any] | None = None,
     ) -> dict[str, Any]:
         observed, different = self.differences(metrics[METRIC])
         return {"success": not different, "result": {"observed_value": observed}}

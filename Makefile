@@ -1,0 +1,49 @@
+# Everything runs from .venv, which demo/install.sh makes from uv.lock.
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down clean status test test-all lint format lock-check
+
+RUN := .venv/bin/python -m
+INSTALLED := .venv/.installed
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Create .venv from the lock file
+
+$(INSTALLED): pyproject.toml uv.lock demo/install.sh
+	@demo/install.sh
+	@touch $@
+
+demo: $(INSTALLED) ## Start PostgreSQL and Airflow, run two changes, prove what came out
+	@$(RUN) demo demo
+
+up: $(INSTALLED) ## Start the demo's PostgreSQL and Airflow and leave them running
+	@$(RUN) demo up
+
+down: $(INSTALLED) ## Stop what make up started
+	@$(RUN) demo down
+
+clean: $(INSTALLED) ## Stop the demo and delete its data
+	@$(RUN) demo clean
+
+status: $(INSTALLED) ## Say what of the demo is running
+	@$(RUN) demo status
+
+test: $(INSTALLED) ## Run all tests but the slow ones
+	@$(RUN) pytest -m "not slow"
+
+test-all: $(INSTALLED) ## Run all tests
+	@$(RUN) pytest
+
+lint: $(INSTALLED) ## Check style, SQL and types
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) sqlfluff lint --disable-progress-bar include/sql demo/sql
+	@$(RUN) mypy
+
+format: $(INSTALLED) ## Format the code
+	@$(RUN) ruff check --fix
+	@$(RUN) ruff format
+
+lock-check: ## Check that uv.lock fits pyproject.toml
+	@demo/install.sh --check-lock

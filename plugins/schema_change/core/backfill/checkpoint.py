@@ -1,0 +1,103 @@
+"""Where a backfill is, as committed together with its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from schema_change.core import sqlfiles
+from schema_change.core.backfill.keyset import Bound
+from schema_change.core.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Which pass over the table this is, how many rows it filled so far, and the bound behind us."""
+
+    sweep: int
+    filled: int
+    after: Bound | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        return cls(data["sweep"], data["filled"], None if data["after"] is None else tuple(data["after"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"sweep": self.sweep, "filled": self.filled, "after": None if self.after is None else list(self.after)}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One row of ``schema_change.backfill``."""
+
+    key: tuple[str, ...]
+    upper: Bound | None
+    position: Position
+    batch_rows: int
+    rows_done: int
+    rows_estimated: int | None
+    batches: int
+    throttled_ms: int
+    done: bool
+
+    @classmethod
+    def load(cls, connection: Connection, run_id: UUID, seq: int) -> Self | None:
+        """Return the recorded checkpoint, or None when this backfill never began."""
+        row = connection.execute(
+            sqlfiles.block("queries/backfill", "get_checkpoint"), {"run_id": run_id, "seq": seq}
+        ).fetchone()
+        if row is None:
+            return None
+        key, upper, position, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status = row
+        return cls(
+            key=tuple(key),
+            upper=None if upper is None else tuple(upper),
+            position=Position.from_json(position),
+            batch_rows=batch_rows,
+            rows_done=rows_done,
+            rows_estimated=rows_estimated,
+            batches=batches,
+            throttled_ms=throttled_ms,
+            done=status == "done",
+        )
+
+    def create(self, connection: Connection, run_id: UUID, seq: int) -> None:
+        """Record the start, unless it is recorded already."""
+        connection.execute(
+            sqlfiles.block("queries/backfill", "insert_checkpoint"),
+            {
+                "run_id": run_id,
+                "seq": seq,
+                "key": list(self.key),
+                "upper": _json(self.upper),
+                "cursor": Jsonb(self.position.to_json()),
+                "batch_rows": self.batch_rows,
+                "rows_estimated": self.rows_estimated,
+            },
+        )
+
+    def advance(self, connection: Connection, run_id: UUID, seq: int, rows: int) -> Checkpoint:
+        """Record one batch of that many filled rows; part of the batch's own transaction."""
+        connection.execute(
+            sqlfiles.block("queries/backfill", "advance"),
+            {
+                "run_id": run_id,
+                "seq": seq,
+                "upper": _json(self.upper),
+                "cursor": Jsonb(self.position.to_json()),
+                "batch_rows": self.batch_rows,
+                "rows": rows,
+                "status": "done" if self.done else "running",
+            },
+        )
+        return replace(self, rows_done=self.rows_done + rows, batches=self.batches + 1)
+
+
+def _json(bound: Bound | None) -> Jsonb | None:
+    return None if bound is None else Jsonb(list(bound))

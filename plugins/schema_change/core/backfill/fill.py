@@ -1,0 +1,114 @@
+"""The statements of a backfill: fill a range, count what is left, find the row that cannot be filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from psycopg import errors, sql
+
+from schema_change.core import sqlfiles
+from schema_change.core.backfill.keyset import Bound, Ranges
+from schema_change.core.database import Connection
+from schema_change.core.errors import BackfillError
+from schema_change.core.model import Backfill
+
+#: Errors that come from the data of some row, and not from the statement or the server.
+DATA_ERRORS = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One backfill's statements, composed from its expressions and the ranges of its table."""
+
+    backfill: Backfill
+    ranges: Ranges
+    run_id: UUID
+    seq: int
+
+    def pending(self, after: Bound | None, upto: Bound, *, with_value: bool) -> sql.Composed:
+        """Return the predicate of the rows to fill; ``with_value`` leaves out those whose right answer is NULL."""
+        parts = [self.ranges.within(after, upto), _bracketed(self.backfill.pending)]
+        if with_value:
+            parts.append(sql.SQL("{} IS NOT NULL").format(_bracketed(self.backfill.expression)))
+        return sql.SQL(" AND ").join(parts)
+
+    def run(self, work: Connection, after: Bound | None, upto: Bound, *, with_value: bool) -> int:
+        """Fill one range; return the rows updated. Part of the batch's transaction."""
+        names = {
+            "table": self.ranges.table.identifier,
+            "column": sql.Identifier(self.backfill.column),
+            "expression": sql.SQL(self.backfill.expression),
+            "predicate": self.pending(after, upto, with_value=with_value),
+        }
+        if not self.backfill.remember:
+            return work.execute(sqlfiles.block("queries/backfill", "fill").format(**names)).rowcount
+        row = work.execute(
+            sqlfiles.block("queries/backfill", "fill_and_remember").format(
+                **names,
+                key=self.ranges.texts,
+                table_name=sql.Identifier(self.ranges.table.name),
+                run_id=sql.Literal(self.run_id),
+                seq=sql.Literal(self.seq),
+            )
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def poison(
+        self, work: Connection, after: Bound | None, upto: Bound, prepare: Callable[[], object], *, with_value: bool
+    ) -> tuple[Bound, psycopg.Error] | None:
+        """Halve a failing range until one row is left; return its key and its error.
+
+        Every try is rolled back. ``prepare`` sets up each transaction. None when no half fails by itself.
+        """
+
+        def failure(low: Bound | None, high: Bound) -> psycopg.Error | None:
+            try:
+                with work.transaction(force_rollback=True):
+                    prepare()
+                    self.run(work, low, high, with_value=with_value)
+            except DATA_ERRORS as error:
+                return error
+            return None
+
+        while True:
+            inside = self.pending(after, upto, with_value=False)
+            rows = self.ranges.count(work, inside)
+            if rows <= 1:
+                break
+            middle = self.ranges.nth(work, inside, rows // 2)
+            if middle is None:
+                return None
+            if failure(after, middle):
+                upto = middle
+            else:
+                after = middle
+        key = self.ranges.nth(work, inside, 1)
+        error = failure(after, upto)
+        return (key, error) if key and error else None
+
+
+def poison_error(fill: Fill, key: Bound, error: psycopg.Error) -> BackfillError:
+    """Return the error that names the row; the server's detail is left out, it shows other columns' values."""
+    return BackfillError(
+        f"{fill.ranges.table}.{fill.backfill.column}: the row with {fill.ranges.show(key)} cannot be filled: "
+        f"{error.diag.message_primary} (SQLSTATE {error.sqlstate}); nothing of its batch was committed",
+        hint="correct that row or the fill expression, then run this again; it goes on from the last batch",
+    )
+
+
+def remaining(connection: Connection, backfill: Backfill) -> int:
+    """Count the rows still pending whose expression is not NULL; NULL can be a right answer."""
+    predicate = sql.SQL("{} AND {} IS NOT NULL").format(_bracketed(backfill.pending), _bracketed(backfill.expression))
+    block = sqlfiles.block("queries/backfill", "count")
+    with connection.transaction():
+        connection.execute(sqlfiles.block("queries/backfill", "first_settings"))
+        row = connection.execute(block.format(table=backfill.table.identifier, predicate=predicate)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _bracketed(expression: str) -> sql.Composed:
+    # On lines of its own, so that a comment at its end swallows nothing of ours.
+    return sql.SQL("(\n{}\n)").format(sql.SQL(expression))

@@ -1,0 +1,39 @@
+"""Trying a batch again while somebody else's locks are in the way."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import psycopg
+
+from schema_change.core.errors import LockNotAvailable
+from schema_change.core.execution.blockers import Blocker, describe
+
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
+
+
+class Retries:
+    """The pauses of one batch; they grow, are jittered and end after ``wait_s`` with LockNotAvailable."""
+
+    def __init__(self, what: str, wait_s: float) -> None:
+        self._what, self._wait_s = what, wait_s
+        self.over()
+
+    def over(self) -> None:
+        """Forget the troubles: a batch went through."""
+        self.data = 0
+        self._since: float | None = None
+        self._pause = _FIRST_PAUSE_S
+
+    def pause(self, error: psycopg.Error, blockers: tuple[Blocker, ...]) -> None:
+        """Wait a little after a lock time-out, a deadlock or a serialization failure."""
+        now = time.monotonic()
+        self._since = self._since or now
+        if now - self._since + self._pause > self._wait_s:
+            raise LockNotAvailable(
+                f"{self._what}: no batch got through within {self._wait_s:g} s; blocked by {describe(blockers)}",
+                hint="; ".join(dict.fromkeys(b.remedy for b in blockers)) or "run this again; it goes on from there",
+            ) from error
+        time.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
+        self._pause = min(self._pause * 1.5, _LAST_PAUSE_S)

@@ -1,0 +1,162 @@
+"""What a whole restore carries over from the live database, and the rename that puts the copy in its place."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from schema_change.core import sqlfiles
+from schema_change.core.backup import programs
+from schema_change.core.backup.load import Loader
+from schema_change.core.backup.manifest import Manifest
+from schema_change.core.binaries import client_for
+from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError
+
+#: What a manifest lists as left out and the live database still has.
+CARRIED = ("options of foreign server ", "user mapping of ")
+
+
+def maintenance(target: Target) -> Target:
+    """Return another database of the server: one that is renamed cannot be connected to."""
+    return target.with_database("template1" if target.database == "postgres" else "postgres")
+
+
+def refuse_sessions(admin: Connection, database: str, *, spared: Connection | None = None) -> None:
+    """Raise BackupError, naming them, while sessions (other than the spared one) are on a database."""
+    rows = admin.execute(sqlfiles.block("queries/backup", "other_sessions"), _on(database, spared)).fetchall()
+    if rows:
+        who = ", ".join(f"{row[1]} (pid {row[0]}, {row[2] or 'no application name'})" for row in rows[:10])
+        raise BackupError(
+            f"{len(rows)} sessions are on {database}, which cannot be renamed then: {who}",
+            hint="stop the applications first, or allow their sessions to be terminated",
+        )
+
+
+def _on(database: str, spared: Connection | None) -> dict[str, Any]:
+    return {"name": database, "spared": [spared.info.backend_pid] if spared else []}
+
+
+def carry_foreign_access(live: Target, copy: Target) -> list[str]:
+    """Give foreign servers their options, owners, grants and user mappings; return what could not be given.
+
+    The secrets go from session to session and nowhere else.
+    """
+    with live.connect("restore", read_only=True) as session:
+        servers = session.execute(sqlfiles.block("queries/backup", "foreign_access")).fetchall()
+    notices: list[str] = []
+    with copy.connect("restore") as session:
+        for (server,) in servers:
+            try:
+                session.execute(sql.SQL(";\n").join(_server(server)))
+            except psycopg.Error as error:
+                # Not the message: it could quote a statement with a secret in it.
+                notices.append(f"foreign server {server['name']} must be set up again (SQLSTATE {error.sqlstate})")
+    return notices
+
+
+def _server(found: Mapping[str, Any]) -> Iterator[sql.Composed]:
+    server = sql.Identifier(found["name"])
+    if found["version"] is not None:
+        yield sql.SQL("ALTER SERVER {} VERSION {}").format(server, sql.Literal(found["version"]))
+    if found["options"]:
+        yield sql.SQL("ALTER SERVER {} OPTIONS ({})").format(server, _options(found["options"], sql.SQL("ADD ")))
+    for grant in found["grants"]:
+        option = sql.SQL(" WITH GRANT OPTION" if grant["grantable"] else "")
+        yield sql.SQL("GRANT USAGE ON FOREIGN SERVER {} TO {}{}").format(server, _grantee(grant["grantee"]), option)
+    for mapping in found["mappings"]:
+        options = mapping["options"]
+        given = sql.SQL(" OPTIONS ({})").format(_options(options, sql.SQL(""))) if options else sql.SQL("")
+        yield sql.SQL("CREATE USER MAPPING FOR {} SERVER {}{}").format(_grantee(mapping["user"]), server, given)
+    yield sql.SQL("ALTER SERVER {} OWNER TO {}").format(server, sql.Identifier(found["owner"]))
+
+
+def _grantee(role: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+
+
+def _options(options: Mapping[str, str], verb: sql.SQL) -> sql.Composed:
+    return sql.SQL(", ").join(
+        sql.SQL("{}{} {}").format(verb, sql.Identifier(name), sql.Literal(value)) for name, value in options.items()
+    )
+
+
+def refresh(copy: Target, manifest: Manifest) -> list[str]:
+    """Populate the materialized views that held rows; return those that could not be, with the reason."""
+    notices: list[str] = []
+    with copy.connect("restore") as session:
+        # A view's functions may rely on the database's own search_path.
+        session.execute("RESET search_path")
+        for view in manifest.matviews:
+            try:
+                session.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
+            except psycopg.Error as error:
+                notices.append(f"materialized view {view} is not populated: {str(error).strip()}")
+    return notices
+
+
+def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: bool) -> None:
+    """Carry schema ``schema_change`` to the copy and rename both databases, with no journal entry lost in between.
+
+    The journal is locked while it is copied; whoever waits to write to it gets an error, not a lost entry.
+    """
+    live = target.connect("restore")
+    try:
+        live.execute("BEGIN")
+        _carry_registry(live, target, target.with_database(new))
+        with _closed(admin, target.database):
+            if terminate:
+                gone = _on(target.database, live)
+                admin.execute(sqlfiles.block("queries/backup", "terminate_sessions"), gone)
+            else:
+                refuse_sessions(admin, target.database, spared=live)
+            live.close()
+            _rename(admin, target.database, new, kept)
+    finally:
+        live.close()
+
+
+@contextmanager
+def _closed(admin: Connection, database: str) -> Iterator[None]:
+    """Let nobody connect to a database; open it again, under its name of then, when the body fails."""
+    _allow(admin, database, allow=False)
+    try:
+        yield
+    except BaseException:
+        _allow(admin, database, allow=True)
+        raise
+
+
+def _allow(admin: Connection, database: str, *, allow: bool) -> None:
+    admin.execute(
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(database), sql.Literal(allow))
+    )
+
+
+def _rename(admin: Connection, old: str, new: str, kept: str) -> None:
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with admin.transaction():
+        admin.execute(rename.format(sql.Identifier(old), sql.Identifier(kept)))
+        admin.execute(rename.format(sql.Identifier(new), sql.Identifier(old)))
+        _allow(admin, kept, allow=True)
+
+
+def _carry_registry(live: Connection, target: Target, copy: Target) -> None:
+    """Restore schema ``schema_change`` into the copy; its tables stay locked against writes until ``live`` closes."""
+    tables = live.execute(sqlfiles.block("queries/backup", "registry_tables")).fetchall()
+    if not tables:
+        return
+    names = sql.SQL(", ").join(sql.Identifier("schema_change", row[0]) for row in tables)
+    live.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
+    client = client_for(live.info.server_version)
+    with tempfile.TemporaryDirectory(prefix="schema_change_") as folder, target.client_environment() as environment:
+        file = Path(folder) / "registry.dump"
+        selection = ["--format=custom", "--no-password", "--schema=schema_change", f"--file={file}"]
+        programs.run([client.tool("pg_dump"), *selection], environment)
+        Loader(copy, client, environment, owners=True).restore(file)

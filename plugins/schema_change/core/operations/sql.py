@@ -1,0 +1,218 @@
+"""``sql``: the raw triple deploy.sql, revert.sql and verify.sql, for what no typed operation does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from schema_change.core.catalog.model import Catalog
+from schema_change.core.errors import PlanError
+from schema_change.core.model import Backfill, LockMode, NewRows, Phase, Step
+from schema_change.core.names import Table
+from schema_change.core.operations.base import Operation, PlanContext, Planned, checked
+from schema_change.core.recipes import probe, text
+from schema_change.core.sqltext.expression import parse_expression
+from schema_change.core.sqltext.statements import Statement, split
+
+_NO_PATH = "SET search_path TO ''"
+
+
+class RawBackfill(BaseModel):
+    """A column to fill in batches after deploy.sql."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str = Field(description="Table, as schema.table")
+    column: str = Field(description="Column to fill")
+    expression: str = Field(description="SQL expression over the row")
+    where: str | None = Field(
+        default=None, description="Rows still to fill; false once a row is filled. Default: the column IS NULL"
+    )
+
+
+class Sql(Operation):
+    """Run the statements of deploy.sql; revert.sql takes them back, verify.sql checks them.
+
+    Statements in a row that may share a transaction become one step; one that cannot run inside a transaction
+    (CREATE INDEX CONCURRENTLY) becomes a step of its own. All of revert.sql undoes the first step, which is undone
+    last: it must therefore cope with a partly deployed change (``IF EXISTS``). Names without a schema mean public.
+    The catalog after raw SQL is not known, so operations behind it plan against the catalog before it.
+    """
+
+    kind: ClassVar[str] = "sql"
+
+    deploy: str = Field(description="Statements that make the change")
+    revert: str = Field(description="Statements that take it back, also when only a part of it was deployed")
+    verify: str | None = Field(default=None, description="Statements that fail when the change is not right")
+    backfill: RawBackfill | None = Field(default=None, description="What to fill in batches after deploy")
+
+    @field_validator("deploy", "revert")
+    @classmethod
+    def _can_be_run(cls, script: str) -> str:
+        if not split(script):
+            raise ValueError("the script has no statement")
+        return script
+
+    @field_validator("verify")
+    @classmethod
+    def _can_verify(cls, script: str | None) -> str | None:
+        for statement in split(script or "", verify=True):
+            if not statement.transactional:
+                raise ValueError(f"line {statement.line}: {statement.kind} cannot be rolled back")
+        return script
+
+    def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
+        """Return the steps of deploy.sql and of the backfill. Pure; the catalog comes back unchanged."""
+        deploy, revert = split(self.deploy), split(self.revert)
+        created = frozenset(t for statement in deploy for t in statement.creates)
+        groups = list(_groups(deploy))
+        steps = [_step(group, catalog, created, revert if number == 0 else ()) for number, group in enumerate(groups)]
+        if self.backfill is not None:
+            steps.append(self._backfill(self.backfill, catalog))
+        everything = (*deploy, *revert)
+        written = _existing((t for s in everything for t in _tables(s, catalog)), catalog)
+        return Planned(
+            catalog=catalog,
+            steps=tuple(steps),
+            written=tuple(dict.fromkeys((*written, *(s.backfill.table for s in steps if s.backfill)))),
+            read=(*_existing((t for s in everything for t in s.reads), catalog), *self._backfill_reads()),
+            filled=frozenset((s.backfill.table, s.backfill.column) for s in steps if s.backfill),
+            data_migration=any(not s.known or set(s.writes) - created for s in deploy),
+            notices=_notices(groups, everything),
+        )
+
+    def verify_statements(self) -> tuple[str, ...]:
+        """Return what validate runs in one transaction, which it rolls back."""
+        return _with_settings(split(self.verify or "", verify=True), transactional=True)
+
+    def _backfill(self, raw: RawBackfill, catalog: Catalog) -> Step:
+        table = Table.parse(raw.table)
+        relation = catalog.get(table)
+        pending = text(sql.SQL("{} IS NULL").format(sql.Identifier(raw.column)))
+        return Step(
+            phase=Phase.BACKFILL,
+            title=f"fill {table}.{raw.column}",
+            tables=(table,),
+            lock=LockMode.ROW_EXCLUSIVE,
+            lasting=False,
+            backfill=Backfill(
+                table=table,
+                column=raw.column,
+                expression=checked(parse_expression, raw.expression, "backfill.expression").text,
+                pending=checked(parse_expression, raw.where, "backfill.where").text if raw.where else pending,
+                key=relation.key if relation else (),
+                new_rows=NewRows.SWEEP,
+            ),
+        )
+
+    def _backfill_reads(self) -> tuple[Table, ...]:
+        return parse_expression(self.backfill.expression).tables if self.backfill else ()
+
+
+def _groups(statements: Sequence[Statement]) -> Iterator[list[Statement]]:
+    """Yield the statements that share a transaction, and each of those that cannot be in one alone."""
+    group: list[Statement] = []
+    for statement in statements:
+        if group and not statement.transactional:
+            yield group
+            group = []
+        group.append(statement)
+        if not statement.transactional or statement.ends_transaction:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _step(group: list[Statement], catalog: Catalog, created: frozenset[Table], revert: Sequence[Statement]) -> Step:
+    transactional = group[0].transactional
+    undo_transactional = all(s.transactional for s in revert)
+    check, repair = (None, ()) if transactional else _probe_and_repair(group[0])
+    return Step(
+        phase=Phase.EXPAND,
+        title=_title(group),
+        tables=tuple(dict.fromkeys(t for s in group for t in _tables(s, catalog))),
+        statements=_with_settings(group, transactional=transactional),
+        lock=_lock(group, created),
+        transactional=transactional,
+        probe=check,
+        repair=repair,
+        undo=_with_settings(revert, transactional=undo_transactional),
+        undo_lock=_lock(revert, frozenset()),
+        undo_transactional=undo_transactional,
+        lasting=check is not None,
+        long=not transactional,
+    )
+
+
+def _with_settings(statements: Sequence[Statement], *, transactional: bool) -> tuple[str, ...]:
+    """Return the statements, each behind the parameters it was written under; a session gets its own back."""
+    found: list[str] = []
+    current: tuple[str, ...] = ()
+    names: dict[str, None] = {}
+    for statement in statements:
+        wanted = tuple(s.local if transactional else s.session for s in statement.settings)
+        found += [setting for setting in wanted if setting not in current]
+        found.append(statement.text)
+        current = wanted
+        names |= {s.name: None for s in statement.settings}
+    if statements and not transactional:
+        resets = (sql.SQL("RESET {}").format(sql.Identifier(n)).as_string(None) for n in names if n != "search_path")
+        found += [*resets, _NO_PATH]
+    return tuple(found)
+
+
+def _tables(statement: Statement, catalog: Catalog) -> tuple[Table, ...]:
+    """Return what a statement locks beyond reading: tables by name, and those of its indexes."""
+    owners = {Table(r.table.schema, index.name): r.table for r in catalog.relations.values() for index in r.indexes}
+    return tuple(dict.fromkeys(owners.get(t, t) for t in statement.tables))
+
+
+def _existing(tables: Iterator[Table], catalog: Catalog) -> tuple[Table, ...]:
+    return tuple(t for t in dict.fromkeys(tables) if catalog.get(t) is not None)
+
+
+def _lock(statements: Sequence[Statement], created: frozenset[Table]) -> LockMode:
+    """Return the strongest lock on anything others can see; new tables are nobody else's yet."""
+    if not all(s.known for s in statements):
+        return LockMode.ACCESS_EXCLUSIVE
+    return max((mode for s in statements for t, mode in s.locks.items() if t not in created), default=LockMode.NONE)
+
+
+def _probe_and_repair(statement: Statement) -> tuple[str | None, tuple[str, ...]]:
+    if statement.kind == "CREATE INDEX":
+        node = statement.node
+        if not node.idxname:
+            raise PlanError(
+                f"deploy.sql, line {statement.line}: CREATE INDEX CONCURRENTLY without a name",
+                hint="name the index, so that an interrupted build can be found and repaired",
+            )
+        (table,) = statement.tables
+        index = Table(table.schema, node.idxname)
+        drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index.identifier)
+        return probe("index_valid", index=index.quoted, table=table.quoted), (text(drop),)
+    if statement.kind == "DROP INDEX":
+        gone = [sql.SQL("to_regclass({}) IS NULL").format(sql.Literal(i.quoted)) for i in statement.indexes]
+        return text(sql.SQL("SELECT {}").format(sql.SQL(" AND ").join(gone))), ()
+    return None, ()
+
+
+def _title(group: list[Statement]) -> str:
+    parts = [f"{s.kind} {', '.join(map(str, s.tables))}".strip() for s in group]
+    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+    return f"deploy.sql: {'; '.join(parts[:3])}{more}"
+
+
+def _notices(groups: list[list[Statement]], everything: Sequence[Statement]) -> tuple[str, ...]:
+    notices = []
+    if len(groups) > 1:
+        notices.append(
+            f"deploy.sql runs as {len(groups)} steps, not as one transaction: "
+            "revert.sql must cope with a part of them (IF EXISTS)"
+        )
+    if unknown := [f"{s.kind} (line {s.line})" for s in everything if not s.known]:
+        notices.append(f"what these statements touch is known only when they run: {', '.join(unknown)}")
+    return tuple(notices)

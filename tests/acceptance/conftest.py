@@ -1,0 +1,7 @@
+"""The same bench as the whole-run tests use."""
+
+from __future__ import annotations
+
+from tests.integration.stages.conftest import bench, rows
+
+__all__ = ["bench", "rows"]

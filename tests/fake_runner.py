@@ -1,0 +1,79 @@
+"""A stand-in for the core's runner: it keeps a journal in memory and fails where it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from schema_change.core.errors import ChangeRolledBack, PreCheckFailed, SchemaChangeError
+from schema_change.core.planning.approval import Approval, check_approver
+from schema_change.core.stages.request import Request, StageResult
+
+CHANGING = ("migrate", "backfill", "cutover", "validate")
+
+
+@dataclass
+class Script:
+    """What happens in a run, shared by the runners of all its tasks."""
+
+    fails: dict[str, Exception] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
+    needs: list[Approval] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    cancelled: int = 0
+
+    def runner(self, request: Request, *, progress: Callable[[str], None] | None = None) -> FakeRunner:
+        """Take the place of the class Runner."""
+        return FakeRunner(self, request)
+
+
+class FakeRunner:
+    """The same methods as the core's runner, by the script."""
+
+    def __init__(self, script: Script, request: Request) -> None:
+        self.script = script
+        self.request = request
+        script.requests.append(request)
+
+    def run(self, stage: str) -> StageResult:
+        script = self.script
+        script.ran.append(stage)
+        if self.request.options.dry_run and stage not in ("plan", "pre_check", "report", "outcome"):
+            return StageResult(stage, "skipped", "dry run: nothing was changed")
+        if stage in script.fails:
+            raise script.fails[stage]
+        if stage in script.skips:
+            return StageResult(stage, "skipped", script.skips[stage])
+        if stage in ("rollback", "verify_rollback") and not (self._begun() and script.fails):
+            return StageResult(stage, "skipped", "nothing to undo")
+        if stage == "approve" and not script.needs:
+            return StageResult(stage, "skipped", "risk is low: nobody needs to approve")
+        if stage == "outcome" and (script.fails or not (self.request.options.dry_run or "contract" in script.ran)):
+            raise ChangeRolledBack("the change did not land")
+        return StageResult(stage, "done", f"{stage} done", {"guide": "# Guide"} if stage == "plan" else {})
+
+    def cancel(self) -> None:
+        self.script.cancelled += 1
+
+    def approvals(self) -> list[Approval]:
+        return [a for a in self.script.needs if a.role not in self.script.given]
+
+    def record_approval(self, *, role: str, user: str, comment: str = "") -> None:
+        approval = next(a for a in self.script.needs if a.role == role)
+        check_approver(approval, user, self.request.requested_by)
+        self.script.given[role] = user
+
+    def record_rejection(self, *, role: str, user: str, comment: str = "") -> NoReturn:
+        raise PreCheckFailed(f"{role}: rejected by {user or 'nobody in time'}: {comment}")
+
+    def _begun(self) -> bool:
+        return any(stage in self.script.ran for stage in CHANGING)
+
+
+class Busy(SchemaChangeError):
+    """Something that passes."""
+
+    retryable = True

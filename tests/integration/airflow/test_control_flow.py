@@ -1,0 +1,55 @@
+"""Which tasks run, are skipped or fail, when Airflow itself decides; the core is played by a script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schema_change.core.changes.spec import Change
+from schema_change.core.errors import PreCheckFailed, ValidationFailed
+from schema_change.core.stages import STAGES
+from schema_change.factory.change_dag import change_dag
+from tests.fake_runner import Script
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the warnings here are those of Airflow's own code
+
+_LETTERS = {"success": "S", "skipped": "-", "failed": "F", "upstream_failed": "u"}
+
+
+def run(change: Change, conf: dict[str, Any] | None = None) -> tuple[str, str]:
+    """Return the state of a run, and one letter per stage, in the order of the stages."""
+    dag_run = change_dag(change).test(run_conf=conf)
+    states = {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
+    return str(dag_run.state), "".join(_LETTERS[states[stage]] for stage in STAGES)
+
+
+#                 plan, approve, backup, pre_check, rehearse, migrate, backfill, cutover, validate, contract | …
+@pytest.mark.parametrize(
+    ("fails", "conf", "expected"),
+    [
+        pytest.param(None, {}, ("success", "S-SSSSSSSS--SS"), id="nothing fails"),
+        pytest.param("plan", {}, ("failed", "Fuuuuuuuuu--SF"), id="plan fails"),
+        pytest.param("pre_check", {}, ("failed", "S-SFuuuuuu--SF"), id="pre_check fails"),
+        pytest.param("migrate", {}, ("failed", "S-SSSFuuuuSSSF"), id="migrate fails"),
+        pytest.param("validate", {}, ("failed", "S-SSSSSSFuSSSF"), id="validate fails"),
+        pytest.param(None, {"dry_run": True}, ("success", "S--S--------SS"), id="dry run"),
+        pytest.param(None, {"dri_run": True}, ("failed", "Fuuuuuuuuu--SF"), id="unknown word"),
+    ],
+)
+def test_states(
+    fails: str | None, conf: dict[str, Any], expected: tuple[str, str], change: Change, script: Script
+) -> None:
+    if fails:
+        script.fails[fails] = ValidationFailed("x") if fails == "validate" else PreCheckFailed("x")
+    assert run(change, conf) == expected
+
+
+def test_a_skipped_stage_stops_nothing(change: Change, script: Script) -> None:
+    script.skips = {"rehearse": "skip_rehearsal was asked for", "backfill": "nothing to fill"}
+    assert run(change) == ("success", "S-SS-S-SSS--SS")
+
+
+def test_a_rollback_that_fails_is_loud(change: Change, script: Script) -> None:
+    script.fails = {"cutover": ValidationFailed("x"), "rollback": ValidationFailed("x")}
+    assert run(change) == ("failed", "S-SSSSSFuuFuSF")

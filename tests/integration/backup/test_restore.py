@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+from upath import UPath
+
+from demo.postgres import Server
+from schema_change.core.backup.checksums import checksums
+from schema_change.core.backup.restore import restore_database, restore_tables
+from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError, LockNotAvailable
+from schema_change.core.names import Table
+from tests.integration.backup.conftest import OTHER, READING, STATION, WEIRD, back_up, one
+
+
+def test_rows_come_back_without_firing_triggers_or_cascades(
+    awkward: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    manifest = back_up(awkward, folder, run_id, WEIRD, OTHER, READING)
+    connection.execute(
+        """
+        INSERT INTO station VALUES (3, 'new');
+        UPDATE "We ird"."t.a*b? ""q" SET j = NULL, f = 0 WHERE "Id" < 20;
+        ALTER TABLE "We ird"."t.a*b? ""q" ADD COLUMN later text NOT NULL DEFAULT 'd';
+        ALTER TABLE other DISABLE TRIGGER ALL; DELETE FROM other;
+        ALTER TABLE other ENABLE TRIGGER refuse_truncate; ALTER TABLE other ENABLE ALWAYS TRIGGER refuse;
+        UPDATE station SET name = 'changed' WHERE id = 1;
+        """
+    )
+    catalog = (
+        "SELECT jsonb_agg(jsonb_build_array(conname, pg_get_constraintdef(k.oid), convalidated,"
+        " obj_description(k.oid, 'pg_constraint')) ORDER BY conname) || ("
+        "  SELECT jsonb_agg(jsonb_build_array(tgname, tgenabled) ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal)"
+        " FROM pg_constraint AS k WHERE connamespace::regnamespace::text <> 'pg_catalog'"
+    )
+    before = one(awkward, catalog)
+    notes: list[str] = []
+    result = restore_tables(awkward, folder, note=notes.append)
+    assert checksums(connection, [t.table for t in manifest.tables], manifest.columns) == manifest.tables
+    assert one(awkward, catalog) == before
+    assert one(awkward, 'SELECT count(*) FROM "We ird"."t.a*b? ""q" WHERE later = $$d$$ AND twice > 0') == 50
+    changed = {t.table: (t.rows_before, t.rows) for t in result.tables if t.changed}
+    assert changed == {WEIRD: (50, 50), OTHER: (0, 1), STATION: (3, 2)}
+    assert "public.station (3 → 2 rows)" in notes[-1]
+    assert notes[-1] == result.lost_writes()
+    assert json.loads(json.dumps(result.to_json()))["taken_at"] == manifest.taken_at.isoformat()
+    # Sequences stay where they are, so that no identity is given twice.
+    assert one(awkward, 'INSERT INTO "We ird"."t.a*b? ""q" (station_id) VALUES (1) RETURNING "Id"') == 51
+
+
+def test_a_restore_of_unchanged_tables_touches_nothing(
+    awkward: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    back_up(awkward, folder, run_id, READING)
+    file = "SELECT pg_relation_filenode('public.station')"
+    before = one(awkward, file)
+    result = restore_tables(awkward, folder)
+    assert one(awkward, file) == before
+    assert result.lost_writes().startswith("no write was lost")
+
+
+def test_one_partitioned_table_is_restored_and_new_partitions_are_named(
+    awkward: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    back_up(awkward, folder, run_id, everything=True)
+    connection.execute(
+        """
+        DELETE FROM reading; DELETE FROM cache;
+        CREATE TABLE reading_2025 PARTITION OF reading FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+        INSERT INTO reading VALUES ('2025-01-01', 1, 1);
+        """
+    )
+    result = restore_tables(awkward, folder, [READING])
+    assert one(awkward, "SELECT count(*) FROM reading") == 61
+    assert one(awkward, "SELECT count(*) FROM cache") == 0
+    assert result.notices == ("public.reading_2025 was attached after the backup and keeps its rows",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("ALTER TABLE station DROP COLUMN name CASCADE", "no column name any more"),
+        (
+            "ALTER TABLE station ADD COLUMN x integer; UPDATE station SET x = 1;"
+            " ALTER TABLE station ALTER x SET NOT NULL",
+            "station.x is NOT NULL without a default",
+        ),
+        ("DROP TABLE station CASCADE", "public.station does not exist any more"),
+        (
+            "INSERT INTO station VALUES (9, 'n'); INSERT INTO reading VALUES ('2024-01-01', 9, 1)",
+            "violates foreign key",
+        ),
+        ("UPDATE station SET name = 'x' WHERE id = 1; DROP VIEW names; ALTER TABLE station ALTER name TYPE char(30)", "differ from"),
+        (
+            "UPDATE station SET name = 'x' WHERE id = 1; ALTER TABLE station ADD CHECK (length(name) = 1) NOT VALID",
+            "violates check constraint",
+        ),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(
+    awkward: Target, connection: Connection, folder: UPath, run_id: UUID, spoil: str, message: str
+) -> None:
+    back_up(awkward, folder, run_id, STATION)
+    connection.execute("SET client_min_messages = error")
+    connection.execute(spoil.encode())
+    tables = [] if "DROP TABLE" in spoil else [STATION]
+    before = checksums(connection, tables)
+    keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"
+    count = one(awkward, keys)
+    with pytest.raises(BackupError, match=message) as caught:
+        restore_tables(awkward, folder)
+    assert caught.value.hint
+    assert checksums(connection, tables) == before
+    assert one(awkward, keys) == count
+
+
+def test_a_table_in_use_is_retryable(awkward: Target, connection: Connection, folder: UPath, run_id: UUID) -> None:
+    back_up(awkward, folder, run_id, OTHER)
+    with connection.transaction():
+        connection.execute("SELECT count(*) FROM other")
+        with pytest.raises(LockNotAvailable):
+            restore_tables(awkward, folder)
+
+
+def test_an_owner_who_is_no_superuser_restores(
+    connection: Connection, target: Target, folder: UPath, run_id: UUID
+) -> None:
+    role = sql.Identifier(f"owner_{run_id.hex[:8]}")
+    user = Target("t", {**target.parameters, "user": f"owner_{run_id.hex[:8]}"})
+    connection.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT CREATE ON SCHEMA public TO {0}").format(role))
+    try:
+        with user.connect("test") as session:
+            session.execute(
+                """
+                CREATE TABLE public.parent (id integer PRIMARY KEY, x text);
+                CREATE TABLE public.child (id integer PRIMARY KEY, p integer REFERENCES public.parent ON DELETE CASCADE);
+                INSERT INTO public.parent VALUES (1, 'one'); INSERT INTO public.child VALUES (1, 1);
+                """
+            )
+            back_up(user, folder, run_id, Table("public", "parent"))
+            session.execute("UPDATE public.parent SET x = 'two'; INSERT INTO public.child VALUES (2, 1)")
+        restore_tables(user, folder)
+        assert one(target, "SELECT x FROM parent") == "one"
+        assert one(target, "SELECT count(*) FROM child") == 2
+    finally:
+        connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
+
+
+def test_a_whole_database_comes_back_under_its_name(
+    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID, leftovers: list[str]
+) -> None:
+    role = sql.Identifier(f"app_{run_id.hex[:8]}")
+    database = sql.Identifier(awkward.database)
+    connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+    for setting in ('search_path TO "$user", app, public', "statement_timeout TO '7s'"):
+        connection.execute(sql.SQL("ALTER DATABASE {} SET {}").format(database, sql.SQL(setting)))  # type: ignore[arg-type]
+    connection.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(database, role))
+    connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'ours'").format(database))
+    manifest = back_up(awkward, folder, run_id, everything=True)
+    connection.execute(
+        """
+        ALTER TABLE station DROP COLUMN name CASCADE; DROP TABLE other; CREATE TABLE newer (x integer);
+        INSERT INTO schema_change.event (message) VALUES ('after the backup');
+        """
+    )
+    before = server_side(server, awkward.database)
+    with pytest.raises(BackupError, match=r"1 sessions are on .* schema_change:test"):
+        restore_database(awkward, folder)
+    result = restore_database(awkward, folder, terminate_sessions=True)
+    assert result.kept_database is not None
+    leftovers.append(result.kept_database)
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+
+    with awkward.connect("test") as session:
+        assert checksums(session, [t.table for t in manifest.tables]) == manifest.tables
+        messages = session.execute("SELECT message FROM schema_change.event ORDER BY id").fetchall()
+    assert messages == [("before the backup",), ("after the backup",)]
+    assert one(awkward, "SELECT n FROM a_total") == 60
+    assert one(awkward, "SELECT umoptions::text FROM pg_user_mappings") == "{user=u,password=s3cr3t-of-a-user-mapping}"
+    assert one(awkward, "SELECT srvoptions::text FROM pg_foreign_server") == (
+        "{host=db.example,dbname=s3cr3t-of-a-server}"
+    )
+    assert server_side(server, awkward.database) == before
+    old = awkward.with_database(result.kept_database)
+    assert one(old, "SELECT count(*) FROM newer") == 0
+    assert "public.newer is newer than the backup and is in the kept database only" in result.notices
+    assert any("publication everything" in n for n in result.notices)
+    assert [t.table for t in result.tables if t.changed] == [OTHER, STATION]
+    with server.target().connect("test") as admin:
+        admin.execute(
+            sql.SQL("REVOKE ALL ON DATABASE {}, {} FROM {}").format(
+                database, sql.Identifier(result.kept_database), role
+            )
+        )
+        admin.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def server_side(server: Server, database: str) -> object:
+    """Return what the server knows about a database, apart from what is in it."""
+    with server.target().connect("test") as admin:
+        return admin.execute(
+            "SELECT d.datdba, d.encoding, d.datcollate, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(d.datacl) AS a), d.datconnlimit, d.datallowconn,"
+            " shobj_description(d.oid, 'pg_database'), s.setconfig"
+            " FROM pg_database AS d LEFT JOIN pg_db_role_setting AS s ON s.setdatabase = d.oid WHERE d.datname = %s",
+            [database],
+        ).fetchone()
+
+
+def test_a_backup_of_some_tables_cannot_replace_a_database(awkward: Target, folder: UPath, run_id: UUID) -> None:
+    back_up(awkward, folder, run_id, STATION)
+    with pytest.raises(BackupError, match="backups of scope database"):
+        restore_database(awkward, folder, terminate_sessions=True)
+
+
+def test_a_failed_whole_restore_leaves_the_database_as_it_was(
+    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID
+) -> None:
+    back_up(awkward, folder, run_id, everything=True)
+    (folder / "data.dump").write_bytes(b"damaged")
+    connection.close()
+    with pytest.raises(BackupError, match="is not the file that was written"):
+        restore_database(awkward, folder)
+    assert one(awkward, "SELECT count(*) FROM station") == 2
+    with server.target().connect("test") as admin:
+        rows = admin.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [f"{awkward.database}_"]
+        ).fetchall()
+    assert rows == []

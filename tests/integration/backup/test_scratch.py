@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg import sql
+from upath import UPath
+
+from demo.postgres import Server
+from schema_change.core.backup import scratch
+from schema_change.core.backup.scratch import (
+    drop_scratch,
+    list_scratch,
+    restore_to_scratch,
+    scratch_name,
+    scratch_server,
+)
+from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError
+from tests.integration.backup.conftest import STATION, WEIRD, back_up, one
+
+
+def test_a_small_scope_round_trip(
+    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID, leftovers: list[str]
+) -> None:
+    connection.execute(
+        "CREATE ROLE reader; GRANT SELECT ON station TO reader; REVOKE USAGE ON SCHEMA public FROM PUBLIC"
+    )
+    connection.execute("GRANT USAGE ON SCHEMA public TO reader; ALTER TABLE other OWNER TO reader")
+    notes: list[str] = []
+    try:
+        manifest = back_up(awkward, folder, run_id, WEIRD)
+        name = scratch_name(run_id)
+        leftovers.append(name)
+        assert scratch_server(awkward, None, manifest) == awkward
+        copy = restore_to_scratch(folder, awkward, name, notes.append)
+        # A second try replaces what the first one left.
+        copy = restore_to_scratch(folder, awkward, name, notes.append)
+        assert copy.database == name
+        assert name in list_scratch(awkward)
+        assert one(copy, "SELECT count(*) FROM other") == 0
+        assert one(copy, 'SELECT sum(twice) FROM "We ird"."t.a*b? ""q"') == one(
+            awkward, 'SELECT sum(twice) FROM "We ird"."t.a*b? ""q"'
+        )
+        acl = "SELECT (SELECT relacl::text FROM pg_class WHERE relname = 'station')"
+        assert one(copy, acl) == one(awkward, acl)
+        public = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"
+        assert one(copy, public) == one(awkward, public)
+        assert one(copy, "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'other'") == "reader"
+        assert one(copy, "SELECT srvoptions FROM pg_foreign_server") is None
+        assert one(copy, "SELECT relispopulated FROM pg_class WHERE relname = 'totals'") is False
+        assert one(copy, "SELECT to_regclass('schema_change.event')") is None
+        assert (
+            one(
+                copy,
+                "SELECT string_agg(obj_description(oid, 'pg_extension'), '') FROM pg_extension"
+                " WHERE extname = 'hstore'",
+            )
+            == "pairs"
+        )
+        assert any("unpopulated in the copy: public.totals" in n for n in notes)
+        # The identity goes on after the restored rows.
+        assert one(copy, 'INSERT INTO "We ird"."t.a*b? ""q" (station_id) VALUES (1) RETURNING "Id"') == 51
+        drop_scratch(awkward, name)
+        assert name not in list_scratch(awkward)
+    finally:
+        connection.execute("ALTER TABLE other OWNER TO postgres; DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_everything_round_trip_through_object_storage(
+    awkward: Target, connection: Connection, run_id: UUID, leftovers: list[str]
+) -> None:
+    connection.execute("SELECT lo_from_bytea(4242, 'large')")
+    folder = UPath(f"memory://backups/{run_id}")
+    manifest = back_up(awkward, folder, run_id, everything=True)
+    name = scratch_name(run_id)
+    leftovers.append(name)
+    copy = restore_to_scratch(folder, awkward, name)
+    assert one(copy, "SELECT count(*) FROM cache") == 1
+    assert one(copy, "SELECT count(*) FROM reading WHERE at < '2024-01-01'") == 30
+    assert one(copy, "SELECT convert_from(lo_get(4242), 'UTF8')") == "large"
+    assert manifest.scope == "database"
+
+
+def test_a_database_without_schema_public(
+    connection: Connection, target: Target, folder: UPath, run_id: UUID, leftovers: list[str]
+) -> None:
+    connection.execute("DROP SCHEMA public; CREATE SCHEMA app; CREATE TABLE app.t (x integer)")
+    back_up(target, folder, run_id, everything=True)
+    leftovers.append(scratch_name(run_id))
+    copy = restore_to_scratch(folder, target, scratch_name(run_id))
+    assert one(copy, "SELECT to_regnamespace('public')") is None
+
+
+def test_another_server_gets_the_missing_roles(
+    awkward: Target, connection: Connection, server_15: Server, server_18: Server, folder: UPath, run_id: UUID
+) -> None:
+    if connection.info.server_version >= 180000:
+        pytest.skip("a dump of 18 does not restore on 15")
+    role, name = f"owner_{run_id.hex[:8]}", scratch_name(run_id)
+    identifier = sql.Identifier(role)
+    connection.execute(sql.SQL("CREATE ROLE {0} LOGIN; ALTER TABLE other OWNER TO {0}").format(identifier))
+    elsewhere = server_18.target(conn_id="scratch")
+    notes: list[str] = []
+    try:
+        manifest = back_up(awkward, folder, run_id, STATION)
+        copy = restore_to_scratch(folder, scratch_server(awkward, elsewhere, manifest), name, notes.append)
+        assert one(copy, "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'other'") == role
+        assert one(copy, f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") is False
+        assert any(role in n for n in notes)
+    finally:
+        drop_scratch(elsewhere, name)
+        with elsewhere.connect("test") as admin:
+            admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+        connection.execute(sql.SQL("ALTER TABLE other OWNER TO postgres; DROP ROLE {}").format(identifier))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_file_is_found_and_no_database_is_left(
+    awkward: Target, folder: UPath, run_id: UUID, damage: str
+) -> None:
+    back_up(awkward, folder, run_id, STATION)
+    file = folder / "data.dump"
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(bytes(content) if damage == "flip" else bytes(content[:-20]))
+    with pytest.raises(BackupError, match="is not the file that was written|is missing"):
+        restore_to_scratch(folder, awkward, scratch_name(run_id))
+    assert scratch_name(run_id) not in list_scratch(awkward)
+
+
+def test_a_large_backup_needs_a_scratch_connection(
+    awkward: Target, folder: UPath, run_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = back_up(awkward, folder, run_id, STATION)
+    monkeypatch.setattr(scratch, "SCRATCH_LIMIT_BYTES", 1)
+    with pytest.raises(BackupError, match="configure a scratch connection"):
+        scratch_server(awkward, None, manifest)
+    assert scratch_server(awkward, awkward, manifest) == awkward
+
+
+def test_an_ordinary_user_needs_createdb_and_restores_without_owners(
+    connection: Connection, target: Target, folder: UPath, run_id: UUID
+) -> None:
+    role = f"user_{run_id.hex[:8]}"
+    identifier, database = sql.Identifier(role), sql.Identifier(target.database)
+    connection.execute(sql.SQL("CREATE ROLE {0} LOGIN; ALTER DATABASE {1} OWNER TO {0}").format(identifier, database))
+    user = Target("t", {**target.parameters, "user": role})
+    try:
+        with user.connect("test") as session:
+            session.execute("CREATE TABLE public.mine (id integer PRIMARY KEY); INSERT INTO public.mine VALUES (1)")
+        assert back_up(user, folder, run_id, everything=True).restore_point is None
+        with pytest.raises(BackupError, match="may not create databases"):
+            restore_to_scratch(folder, user, scratch_name(run_id))
+        connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(identifier))
+        notes: list[str] = []
+        copy = restore_to_scratch(folder, user, scratch_name(run_id), notes.append)
+        assert one(copy, "SELECT count(*) FROM mine") == 1
+        assert any("owners and grants are not restored" in n for n in notes)
+        drop_scratch(user, scratch_name(run_id))
+    finally:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {1} OWNER TO postgres; DROP OWNED BY {0}; DROP ROLE {0}").format(
+                identifier, database
+            )
+        )
+
+
+def test_only_scratch_databases_are_dropped(target: Target) -> None:
+    with pytest.raises(BackupError, match="is not a scratch database"):
+        drop_scratch(target, target.database)
+    drop_scratch(target, scratch_name(uuid4()))

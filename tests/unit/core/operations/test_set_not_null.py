@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from schema_change.core.catalog.model import Catalog, Column, Index, Relation
+from schema_change.core.errors import PlanError
+from schema_change.core.model import Phase
+from schema_change.core.names import Table
+from schema_change.core.operations.base import PlanContext, Planned
+from schema_change.core.operations.set_not_null import SetNotNull
+
+TABLE = Table("public", "readings")
+KEY = Index("readings_pkey", "CREATE UNIQUE INDEX … (id)", ("id",), unique=True, primary=True)
+
+
+def plan(indexes: tuple[Index, ...] = (KEY,), filled: bool = False, **operation: object) -> Planned:
+    columns = (Column("id", "integer", nullable=False), Column("day", "date"))
+    relation = Relation(table=TABLE, kind="r", owner="postgres", columns=columns, indexes=indexes)
+    context = PlanContext("1", frozenset({(TABLE, "day")}) if filled else frozenset())
+    return SetNotNull.model_validate({"table": "readings", **operation}).plan(
+        Catalog(180000, {TABLE: relation}), context
+    )
+
+
+def test_nulls_fail_the_pre_check_by_default() -> None:
+    planned = plan(column="day")
+    (check,) = planned.data_checks
+    assert check.count == 'SELECT count(*) FROM "public"."readings" WHERE "day" IS NULL'
+    assert {s.phase for s in planned.steps} == {Phase.CUTOVER}
+
+
+def test_filled_nulls_are_remembered_so_that_a_rollback_can_tell_them() -> None:
+    planned = plan(column="day", nulls={"fill": "CURRENT_DATE"})
+    backfill = next(s.backfill for s in planned.steps if s.backfill)
+    assert backfill.remember
+    assert planned.data_migration
+    assert [s.phase for s in planned.steps][-1] is Phase.CONTRACT
+
+
+def test_a_column_that_the_same_change_fills_is_not_counted_before_it_exists() -> None:
+    assert plan(column="day", filled=True).data_checks == ()
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        ({"column": "nope"}, "no column nope"),
+        ({"column": "id"}, "NOT NULL already"),
+        ({"column": "day", "nulls": {"fill": "1, 2"}}, "nulls.fill"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, object], message: str) -> None:
+    with pytest.raises(PlanError, match=message) as refused:
+        plan(**operation)
+    assert refused.value.hint
+
+
+def test_filling_without_a_key_is_refused() -> None:
+    with pytest.raises(PlanError, match="no key"):
+        plan(indexes=(), column="day", nulls={"fill": "CURRENT_DATE"})

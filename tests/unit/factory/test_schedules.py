@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from schema_change.factory.schedules import data_quality_dag, reconcile_dag, restore_dag
+from tests.changes import write_change
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_change(tmp_path, 1)
+    write_change(tmp_path, 2)
+    write_change(tmp_path, 3, conn_id="sales")
+    return tmp_path
+
+
+def test_data_quality_and_reconcile_know_the_connections_of_the_changes(root: Path) -> None:
+    quality, reconcile = data_quality_dag(root, root), reconcile_dag(root)
+    for dag in (quality, reconcile):
+        assert dag.params["conn_ids"] == ["sales", "weather"]
+        assert dag.max_active_runs == 1
+        assert not dag.catchup
+        DagSerialization.to_dict(dag)
+    assert str(quality.schedule) == "@daily"
+    assert str(reconcile.schedule) == str(timedelta(minutes=10))
+
+
+def test_a_restore_is_asked_for_by_a_person_who_says_what() -> None:
+    dag = restore_dag()
+    assert dag.schedule is None
+    DagSerialization.to_dict(dag)
+    for word in ("conn_id", "run_id", "confirm"):
+        with pytest.raises(ParamValidationError, match="no default"):
+            dag.params[word]
+    with pytest.raises(ParamValidationError):
+        dag.params["run_id"] = "latest"

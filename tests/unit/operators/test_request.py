@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from schema_change.core.errors import ConfigurationError
+from schema_change.core.stages.request import Options
+from schema_change.operators.request import WORDS, dag_run_of, refuse_unknown_words, source_of
+
+
+def test_an_origin_is_read_back() -> None:
+    assert dag_run_of(source_of("004_a", "manual__2026-01-01T00:00:00+00:00/x")) == (
+        "004_a",
+        "manual__2026-01-01T00:00:00+00:00/x",
+    )
+
+
+@pytest.mark.parametrize("source", ["cli:ann@host", "", "airflow:", "airflow:no-run"])
+def test_what_did_not_come_from_airflow_has_no_dag_run(source: str) -> None:
+    assert dag_run_of(source) is None
+
+
+def test_every_option_is_a_word() -> None:
+    assert set(WORDS) == {*Options.model_fields, "conn_id"}
+    refuse_unknown_words(dict.fromkeys(WORDS))
+    refuse_unknown_words(None)
+
+
+def test_every_unknown_word_is_named_with_all_valid_ones() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_unknown_words({"xyzzy": 1, "abacus": 2})
+    assert "abacus, xyzzy" in refused.value.message
+    assert str(refused.value.hint).endswith(", ".join(WORDS))
