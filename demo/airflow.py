@@ -79,6 +79,11 @@ class Airflow:
         Raises ConfigurationError when the port is taken or the migration fails.
         """
         alive = {p.name: p for p in self.processes if p.running}
+        if alive and self._state()["port"] != self.port:
+            raise ConfigurationError(
+                f"Airflow already runs on port {self._state()['port']}",
+                hint=f"run make down, or: {UI_PORT_VARIABLE}={self._state()['port']} make …",
+            )
         if "api-server" not in alive and processes.listens(self.port):
             raise ConfigurationError(
                 f"port {self.port} (Airflow's UI) is in use",
@@ -223,6 +228,7 @@ class Airflow:
             "processes": [],
         }
         if not any(Process(**p).running for p in state["processes"]):
+            state["port"] = self.port
             state["ports"] = {"worker_log": free_port(), "trigger_log": free_port()}
         self._save(state)
         _write_private(self.home / "passwords.json", state["passwords"])

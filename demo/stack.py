@@ -134,12 +134,11 @@ class Stack:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _check_port(self) -> None:
-        with self.server.target().connect("demo") as connection:
-            row = connection.execute("SELECT current_setting('data_directory')").fetchone()
-        if row is None or str(row[0]) != str(self._data):
+        port = int((self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[3])
+        if port != self.settings.pg_port:
             raise ConfigurationError(
-                f"port {self.settings.pg_port} is another PostgreSQL's; the demo's server runs on its earlier port",
-                hint=f"make down, or set {PG_PORT_VARIABLE} to what it was",
+                f"the demo's PostgreSQL already runs on port {port}",
+                hint=f"run make down, or: {PG_PORT_VARIABLE}={port} make …",
             )
 
 

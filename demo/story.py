@@ -52,7 +52,7 @@ def tell(stack: Stack, console: Console) -> bool:
 
 
 def _run(stack: Stack, console: Console, dag_id: str, dag_run_id: str) -> Ended:
-    console.print(f"\n[bold]{dag_id}[/bold]  airflow dags trigger {dag_id} --conf …", highlight=False)
+    console.print(f"\n[bold]{dag_id}[/bold]  airflow dags trigger {dag_id} --conf …", highlight=False, soft_wrap=True)
     started = time.monotonic()
     stack.airflow.trigger(dag_id, CONF, dag_run_id)
     with stack.airflow.api() as api:
@@ -61,7 +61,7 @@ def _run(stack: Stack, console: Console, dag_id: str, dag_run_id: str) -> Ended:
     seconds = time.monotonic() - started
     console.print(f"  the run ended {state} after {seconds:.0f} s", highlight=False)
     run_id, reason = _journal(stack.weather, dag_id, dag_run_id)
-    folder = stack.artifacts / stack.weather.conn_id / dag_id / run_id
+    folder = next(stack.artifacts.rglob(run_id), stack.artifacts)
     return Ended(dag_id, dag_run_id, state, seconds, run_id, reason, folder)
 
 

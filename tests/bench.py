@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Bench:
     folder: Path
     options: Options = field(default_factory=Options)
 
-    def write(self, change_id: str, document: dict[str, Any] | None = None, **scripts: str) -> str:
+    def write(self, change_id: str, document: Mapping[str, Any] | None = None, **scripts: Any) -> str:
         folder = self.folder / "changes" / change_id
         folder.mkdir(parents=True, exist_ok=True)
         document = {"description": "a test", "conn_id": "target", **(document or {})}

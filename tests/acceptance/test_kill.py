@@ -1,6 +1,6 @@
 """Killed after any statement: a new try finishes, or reconcile rolls back, and nothing is left behind.
 
-The victim is a forked process that kills itself right before, or right after, its n-th statement on the target. Statements are
+The victim is a forked process that kills itself right before its n-th statement on the target. Statements are
 counted on every session, so the journal's own are kill points too.
 """
 
@@ -89,7 +89,7 @@ def prepared(bench: Bench, connection: Connection, server: Server) -> Iterator[C
     before = bench.state()
     request = prepare(bench, "001_killed")
     connection.close()
-    names = []
+    names: list[str] = []
     with server.target().connect("kill") as admin:
 
         def copy() -> Victim:

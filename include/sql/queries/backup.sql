@@ -369,6 +369,19 @@ SELECT jsonb_build_object(
 FROM pg_foreign_server AS s
 ORDER BY s.srvname;
 
+-- name: is_locked
+SELECT EXISTS (
+    SELECT
+    FROM pg_locks AS l
+    INNER JOIN pg_database AS d ON l.objid = d.oid
+    WHERE
+        d.datname = %(name)s
+        AND l.locktype = 'object'
+        AND l.classid = 'pg_database'::regclass
+        AND l.mode = 'AccessExclusiveLock'
+        AND l.granted
+);
+
 -- name: registry_tables
 SELECT c.relname
 FROM pg_class AS c

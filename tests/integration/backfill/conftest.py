@@ -51,6 +51,10 @@ class Filling:
             self.work, self.side, run_id=self.run_id, seq=1, backfill=backfill, key=backfill.key, settings=SMALL
         )
 
+    def reconnect(self) -> None:
+        self.work.close()
+        self.work = self.target.connect("work")
+
     def one(self, query: str) -> Any:
         row = self.connection.execute(query.encode()).fetchone()
         assert row is not None
@@ -80,5 +84,7 @@ def filling(target: Target, connection: Connection) -> Iterator[Filling]:
         sqlfiles.block("queries/journal", "insert_steps"),
         {"run_id": run_id, "steps": Jsonb([{"phase": "backfill", "title": "fill"}])},
     )
-    with target.connect("work") as work, target.connect("side") as side:
-        yield Filling(target, connection, run_id, work, side)
+    with target.connect("side") as side:
+        prepared = Filling(target, connection, run_id, target.connect("work"), side)
+        yield prepared
+        prepared.work.close()

@@ -94,11 +94,11 @@ def back_up(target: Target, folder: UPath, run_id: UUID, *written: Table, everyt
     return take_backup(target, tables, folder, everything=everything, run_id=run_id, note=lambda _: None)
 
 
-def one(target: Target, query: str) -> object:
+def one(target: Target, query: str, *parameters: object) -> object:
     """Return the first value of a query in a session of its own."""
     with target.connect("test") as session:
         session.execute("SET search_path = public")
-        row = session.execute(query.encode()).fetchone()
+        row = session.execute(query.encode(), parameters or None).fetchone()
     assert row is not None
     return row[0]
 

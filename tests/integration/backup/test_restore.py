@@ -94,7 +94,10 @@ def test_one_partitioned_table_is_restored_and_new_partitions_are_named(
             "INSERT INTO station VALUES (9, 'n'); INSERT INTO reading VALUES ('2024-01-01', 9, 1)",
             "violates foreign key",
         ),
-        ("UPDATE station SET name = 'x' WHERE id = 1; DROP VIEW names; ALTER TABLE station ALTER name TYPE char(30)", "differ from"),
+        (
+            "UPDATE station SET name = 'x' WHERE id = 1; DROP VIEW names; ALTER TABLE station ALTER name TYPE char(30)",
+            "differ from",
+        ),
         (
             "UPDATE station SET name = 'x' WHERE id = 1; ALTER TABLE station ADD CHECK (length(name) = 1) NOT VALID",
             "violates check constraint",

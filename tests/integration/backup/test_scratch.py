@@ -96,7 +96,10 @@ def test_another_server_gets_the_missing_roles(
     awkward: Target, connection: Connection, server_15: Server, server_18: Server, folder: UPath, run_id: UUID
 ) -> None:
     if connection.info.server_version >= 180000:
-        pytest.skip("a dump of 18 does not restore on 15")
+        back_up(awkward, folder, run_id, STATION)
+        with pytest.raises(BackupError, match="PostgreSQL 18 is not restored on version 15"):
+            restore_to_scratch(folder, server_15.target(), scratch_name(run_id))
+        return
     role, name = f"owner_{run_id.hex[:8]}", scratch_name(run_id)
     identifier = sql.Identifier(role)
     connection.execute(sql.SQL("CREATE ROLE {0} LOGIN; ALTER TABLE other OWNER TO {0}").format(identifier))
@@ -106,7 +109,7 @@ def test_another_server_gets_the_missing_roles(
         manifest = back_up(awkward, folder, run_id, STATION)
         copy = restore_to_scratch(folder, scratch_server(awkward, elsewhere, manifest), name, notes.append)
         assert one(copy, "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'other'") == role
-        assert one(copy, f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") is False
+        assert one(copy, "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", role) is False
         assert any(role in n for n in notes)
     finally:
         drop_scratch(elsewhere, name)
@@ -115,21 +118,19 @@ def test_another_server_gets_the_missing_roles(
         connection.execute(sql.SQL("ALTER TABLE other OWNER TO postgres; DROP ROLE {}").format(identifier))
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_file_is_found_and_no_database_is_left(
-    awkward: Target, folder: UPath, run_id: UUID, damage: str
-) -> None:
+def test_a_damaged_file_is_found_and_no_database_is_left(awkward: Target, folder: UPath, run_id: UUID) -> None:
     back_up(awkward, folder, run_id, STATION)
     file = folder / "data.dump"
-    content = bytearray(file.read_bytes())
-    content[-10] ^= 1
-    if damage == "remove":
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[-10] ^= 1
+    for damaged in (bytes(flipped), content[:-20], None):
         file.unlink()
-    else:
-        file.write_bytes(bytes(content) if damage == "flip" else bytes(content[:-20]))
-    with pytest.raises(BackupError, match="is not the file that was written|is missing"):
-        restore_to_scratch(folder, awkward, scratch_name(run_id))
-    assert scratch_name(run_id) not in list_scratch(awkward)
+        if damaged is not None:
+            file.write_bytes(damaged)
+        with pytest.raises(BackupError, match=r"is not the file that was written|is missing"):
+            restore_to_scratch(folder, awkward, scratch_name(run_id))
+        assert scratch_name(run_id) not in list_scratch(awkward)
 
 
 def test_a_large_backup_needs_a_scratch_connection(

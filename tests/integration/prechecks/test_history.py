@@ -81,7 +81,7 @@ def test_registry_version_of_a_table_nobody_registered(ask: Ask, connection: Con
     found = ask("registry_version", change=V1_TO_V2)
     assert found.status == "fail"
     statement = found.remedy.removeprefix("if the table is at that version: ").split(";")[0]
-    connection.execute(statement)  # type: ignore[arg-type]
+    connection.execute(statement)
     assert ask("registry_version", change=V1_TO_V2).status == "pass"
 
 
@@ -136,7 +136,7 @@ def test_drift_of_our_table_fails_and_is_named(ask: Ask, connection: Connection)
     found = ask("drift")
     assert found.status == "fail"
     assert "public.t column v: type text → character varying(5) (since 1_add_extra)" in found.message
-    connection.execute(found.remedy.split("as it is: ")[1])  # type: ignore[arg-type]
+    connection.execute(found.remedy.split("as it is: ")[1])
     assert ask("drift").status == "pass"
 
 

@@ -66,7 +66,7 @@ def test_blocking_chains(ask: Ask, other: Connection, target: Target, statement:
 
         def wait() -> None:
             with waiter.transaction():
-                waiter.execute(statement)  # type: ignore[arg-type]
+                waiter.execute(statement)
 
         thread = threading.Thread(target=wait)
         thread.start()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,12 +16,14 @@ from demo.settings import REPOSITORY
 SECRETS = re.findall(r"^([A-Z_]+)=$", (REPOSITORY / "docker" / "env.example").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def _config(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _config(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("docker-compose is not installed here (apt-get install docker-compose)")
+    # A developer's own .env must not fill in what is missing.
+    (folder / "empty").touch()
     return subprocess.run(
-        [program, "--file", str(REPOSITORY / "docker-compose.yaml"), "--env-file", os.devnull, "config"],
+        [program, "--file", str(REPOSITORY / "docker-compose.yaml"), "--env-file", str(folder / "empty"), "config"],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
         capture_output=True,
         text=True,
@@ -28,8 +31,8 @@ def _config(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_compose_file_is_valid() -> None:
-    result = _config(dict.fromkeys(SECRETS, "secret"))
+def test_compose_file_is_valid(tmp_path: Path) -> None:
+    result = _config(tmp_path, dict.fromkeys(SECRETS, "secret"))
     assert result.returncode == 0, result.stderr
     services = yaml.safe_load(result.stdout)["services"]
     assert {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "init"} < set(services)
@@ -39,8 +42,8 @@ def test_compose_file_is_valid() -> None:
 
 
 @pytest.mark.parametrize("missing", SECRETS)
-def test_every_secret_is_required(missing: str) -> None:
-    result = _config({name: "secret" for name in SECRETS if name != missing})
+def test_every_secret_is_required(missing: str, tmp_path: Path) -> None:
+    result = _config(tmp_path, {name: "secret" for name in SECRETS if name != missing})
     assert result.returncode != 0
     assert missing in result.stderr
 

@@ -140,6 +140,7 @@ class _Filler:
             )
         self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
         self.backfill, self.settings, self.meter = backfill, settings, meter
+        self._retries = Retries(f"fill {backfill.table}.{backfill.column}", settings.lock_wait_s)
         self.ranges: Ranges = ranges_of(work, backfill.table, key)
         self.fill = Fill(backfill, self.ranges, run_id, seq)
         self.keyless = isinstance(self.ranges, BlockRanges)
@@ -147,7 +148,6 @@ class _Filler:
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
         self.rows_per_second: int | None = None
         self._sampled_at: float | None = None
-        self._retries = Retries(f"fill {backfill.table}.{backfill.column}", settings.lock_wait_s)
 
     def run(self) -> int:
         """Run batch after batch until every range is behind us."""
@@ -165,8 +165,21 @@ class _Filler:
 
     def _load(self, key: tuple[str, ...]) -> Checkpoint:
         """Return the checkpoint, created when this is the first try; its upper bound then is frozen."""
-        found = Checkpoint.load(self.work, self.run_id, self.seq)
-        if found is None:
+        found: Checkpoint | None = None
+        while found is None:
+            found = Checkpoint.load(self.work, self.run_id, self.seq)
+            if found is None:
+                self._start(key)
+        if found.key != key:
+            raise BackfillError(
+                f"the backfill of {self.backfill.table}.{self.backfill.column} was begun along another key",
+                hint="roll this run back and plan again",
+            )
+        return found
+
+    def _start(self, key: tuple[str, ...]) -> None:
+        """Record where this backfill starts and ends; a table that is locked just now is tried again."""
+        try:
             Checkpoint(
                 key=key,
                 upper=self.ranges.last(self.work),
@@ -178,13 +191,8 @@ class _Filler:
                 throttled_ms=0,
                 done=False,
             ).create(self.work, self.run_id, self.seq)
-            found = Checkpoint.load(self.work, self.run_id, self.seq)
-        if found is None or found.key != key:
-            raise BackfillError(
-                f"the backfill of {self.backfill.table}.{self.backfill.column} was begun along another key",
-                hint="roll this run back and plan again",
-            )
-        return found
+        except TRANSIENT as error:
+            self._retries.pause(error, ())
 
     def _estimate(self) -> int | None:
         """Return how many rows are to be filled: counted in a small table, from statistics in a large one."""
@@ -196,14 +204,16 @@ class _Filler:
     def _batch(self) -> bool:
         """Run one batch; False when it has to be tried again."""
         clock = Clock()
-        position, upper, rows = self.checkpoint.position, self.checkpoint.upper, self._rows_wanted()
-        end = None if upper is None else self.ranges.end_of_batch(self.work, position.after, upper, rows)
+        upper, rows, end = self.checkpoint.upper, self._rows_wanted(), None
         watch = Watch(self.side, self.work.info.backend_pid, self.settings.lock_timeout_ms / 1000 * 0.4)
         started = time.monotonic()
         try:
             with watch, self.work.transaction():
                 if not self._begin(clock):
                     return False
+                if upper is not None:
+                    clock.start("find the end of the batch", self.settings.statement_ms)
+                    end = self.ranges.end_of_batch(self.work, self.checkpoint.position.after, upper, rows)
                 next_checkpoint = self._fill_range(clock, end)
         except psycopg.Error as error:
             self._failed(error, clock, watch.blockers, end)

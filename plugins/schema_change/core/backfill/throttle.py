@@ -69,7 +69,7 @@ def _replica_lag(sample: Sample, settings: ThrottleSettings, slack: float) -> st
 def _lock_waiters(sample: Sample, settings: ThrottleSettings, _slack: float) -> str | None:
     if sample.lock_waiters < settings.lock_waiters:
         return None
-    return f"{sample.lock_waiters} sessions wait for a lock on the table"
+    return f"{sample.lock_waiters} session(s) wait for a lock on the table"
 
 
 def _wraparound(sample: Sample, _settings: ThrottleSettings, _slack: float) -> str | None:

@@ -77,8 +77,10 @@ def create(connection: Connection, name: str, locale: Mapping[str, str | None], 
 def carry_properties(connection: Connection, found: Mapping[str, Any], name: str) -> None:
     """Give a database the owner, tablespace, comment, connection limit, grants and settings found on another."""
     database = sql.Identifier(name)
-    owner, tablespace = sql.Identifier(found["owner"]), sql.Identifier(found["tablespace"])
-    connection.execute(sql.SQL("ALTER DATABASE {} SET TABLESPACE {}").format(database, tablespace))
+    owner, tablespace = sql.Identifier(found["owner"]), found["tablespace"]
+    if tablespace != "pg_default":
+        move = sql.SQL("ALTER DATABASE {} SET TABLESPACE {}")
+        connection.execute(move.format(database, sql.Identifier(tablespace)))
     statements = [
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(found["datconnlimit"])),

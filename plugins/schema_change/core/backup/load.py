@@ -62,6 +62,11 @@ def load(
     """
     with database.connect("restore") as session:
         server = session.info.server_version
+    if server // 10000 < manifest.server_version // 10000:
+        raise BackupError(
+            f"a backup of PostgreSQL {manifest.server_version // 10000} is not restored on version {server // 10000}",
+            hint=f"use a server of version {manifest.server_version // 10000} or newer",
+        )
     client = client_for(max(server, manifest.client_major * 10000))
     with database.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as scratch:
         loader = Loader(database, client, {**environment, "PGOPTIONS": _OPTIONS}, owners)

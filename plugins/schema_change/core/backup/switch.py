@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def refuse_sessions(admin: Connection, database: str, *, spared: Connection | No
 
 
 def _on(database: str, spared: Connection | None) -> dict[str, Any]:
-    return {"name": database, "spared": [spared.info.backend_pid] if spared else []}
+    return {"name": database, "spared": [spared.info.backend_pid] if spared and not spared.closed else []}
 
 
 def carry_foreign_access(live: Target, copy: Target) -> list[str]:
@@ -104,47 +104,41 @@ def refresh(copy: Target, manifest: Manifest) -> list[str]:
 def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: bool) -> None:
     """Carry schema ``schema_change`` to the copy and rename both databases, with no journal entry lost in between.
 
-    The journal is locked while it is copied; whoever waits to write to it gets an error, not a lost entry.
+    The journal is locked while it is copied, until the rename holds the database: from then on nobody can connect, and
+    whoever waits to write to the journal gets an error instead of a lost entry. A crash at any point leaves the
+    databases under their old names or under their new ones.
     """
     live = target.connect("restore")
-    try:
-        live.execute("BEGIN")
-        _carry_registry(live, target, target.with_database(new))
-        with _closed(admin, target.database):
-            if terminate:
-                gone = _on(target.database, live)
-                admin.execute(sqlfiles.block("queries/backup", "terminate_sessions"), gone)
-            else:
-                refuse_sessions(admin, target.database, spared=live)
+    with maintenance(target).connect("restore") as watcher, ThreadPoolExecutor(1) as pool:
+        try:
+            live.execute("BEGIN")
+            _carry_registry(live, target, target.with_database(new))
+            if not terminate:
+                refuse_sessions(watcher, target.database, spared=live)
+            renaming = pool.submit(_rename, admin, target.database, new, kept)
+            while not renaming.done():
+                _make_way(watcher, live, target.database, terminate=terminate)
+                wait([renaming], timeout=0.05)
+            renaming.result()
+        finally:
             live.close()
-            _rename(admin, target.database, new, kept)
-    finally:
-        live.close()
-
-
-@contextmanager
-def _closed(admin: Connection, database: str) -> Iterator[None]:
-    """Let nobody connect to a database; open it again, under its name of then, when the body fails."""
-    _allow(admin, database, allow=False)
-    try:
-        yield
-    except BaseException:
-        _allow(admin, database, allow=True)
-        raise
-
-
-def _allow(admin: Connection, database: str, *, allow: bool) -> None:
-    admin.execute(
-        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(database), sql.Literal(allow))
-    )
 
 
 def _rename(admin: Connection, old: str, new: str, kept: str) -> None:
+    # RENAME locks the database against new sessions, then waits up to five seconds for the others to leave.
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     with admin.transaction():
         admin.execute(rename.format(sql.Identifier(old), sql.Identifier(kept)))
         admin.execute(rename.format(sql.Identifier(new), sql.Identifier(old)))
-        _allow(admin, kept, allow=True)
+
+
+def _make_way(watcher: Connection, live: Connection, database: str, *, terminate: bool) -> None:
+    """End the other sessions, and ours once nobody can connect any more."""
+    closed = watcher.execute(sqlfiles.block("queries/backup", "is_locked"), {"name": database}).fetchone()
+    if terminate:
+        watcher.execute(sqlfiles.block("queries/backup", "terminate_sessions"), _on(database, live))
+    if closed and closed[0]:
+        live.close()
 
 
 def _carry_registry(live: Connection, target: Target, copy: Target) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Self
 
 from schema_change.core.names import Table
@@ -185,10 +184,6 @@ def _json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_json(item) for item in value]
     if isinstance(value, (Relation, Column, Constraint, Index, Trigger, Table)):
-        return {name: _json(getattr(value, name)) for name in _snapshot_fields(type(value))}
+        fields = (f for f in dataclasses.fields(value) if not f.metadata.get("estimate"))
+        return {f.name: _json(getattr(value, f.name)) for f in fields}
     return value
-
-
-@cache
-def _snapshot_fields(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(kind) if not f.metadata.get("estimate"))

@@ -49,6 +49,13 @@ class StepRunner:
             else:
                 self._in_autocommit(row, step)
 
+    def sweep(self, row: StepRow) -> None:
+        """Walk a backfill's table once more, for the rows written since it was done."""
+        step = row.planned
+        with self._failures_recorded(row, step):
+            self._forget(row.seq, step)
+            self._backfill(row.seq, step)
+
     def undo(self, row: StepRow) -> bool:
         """Undo a step that was done or begun; return whether there was anything to undo."""
         step = row.planned
@@ -57,17 +64,8 @@ class StepRunner:
         self.note(f"undo: {step.title}")
         with self._failures_recorded(row, step):
             self.journal.set_step(row.seq, "undoing")
-            if step.backfill is not None and step.backfill.remember:
-                rows = undo_fill(
-                    self.work,
-                    self.side,
-                    run_id=self.journal.run_id,
-                    seq=row.seq,
-                    backfill=step.backfill,
-                    key=step.backfill.key,
-                    settings=self.backfill,
-                )
-                self.note(f"{rows} rows set back")
+            if step.backfill is not None:
+                self.note(f"{self._forget(row.seq, step)} rows set back")
             if step.undo and step.undo_transactional:
                 self.executor.transaction(
                     step.undo,
@@ -133,6 +131,19 @@ class StepRunner:
         with self.work.transaction():
             self.journal.set_step(seq, "done", rows=rows)
             self._audit("done", seq, step, (), f"{rows} rows filled")
+
+    def _forget(self, seq: int, step: Step) -> int:
+        """Forget a backfill's checkpoint; set the rows back that it remembers."""
+        assert step.backfill is not None  # noqa: S101 - the caller has looked
+        return undo_fill(
+            self.work,
+            self.side,
+            run_id=self.journal.run_id,
+            seq=seq,
+            backfill=step.backfill,
+            key=step.backfill.key,
+            settings=self.backfill,
+        )
 
     def _done(self, seq: int, step: Step) -> None:
         with self.work.transaction():

@@ -6,7 +6,6 @@ import logging
 import re
 from functools import cache
 from pathlib import Path
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -46,7 +45,7 @@ def install(connection: Connection) -> list[int]:
         pending = _pending(connection)
         for version in pending:
             file = migrations()[version]
-            connection.execute(sql.SQL(cast("LiteralString", file.read_text(encoding="utf-8"))))
+            connection.execute(sql.SQL(file.read_text(encoding="utf-8")))
             connection.execute(
                 sqlfiles.block("queries/journal", "record_version"), {"version": version, "name": file.stem}
             )

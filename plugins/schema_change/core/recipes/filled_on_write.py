@@ -42,7 +42,7 @@ def create(table: Table, column: str, column_type: str, expression: str, *, only
         "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
         " SET search_path = public, pg_temp AS {body}"
     ).format(name=_function(table, column), body=sql.Literal(text(body)))
-    condition = sql.SQL("current_setting('schema_change.bypass', true) IS DISTINCT FROM 'on'")
+    condition: sql.Composable = sql.SQL("current_setting('schema_change.bypass', true) IS DISTINCT FROM 'on'")
     if only_nulls:
         condition = sql.SQL("NEW.{} IS NULL AND {}").format(sql.Identifier(column), condition)
     trigger = sql.SQL(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from schema_change.core.backfill.engine import remaining
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.errors import BackfillError, JournalError
+from schema_change.core.journal.journal import StepRow
 from schema_change.core.model import LockMode, NewRows, Phase, Step
 from schema_change.core.recipes import analyze, vacuum_analyze
 from schema_change.core.stages.before import ensure_approved
@@ -34,9 +35,9 @@ def backfill(session: Session) -> StageResult:
 def cutover(session: Session) -> StageResult:
     """Assert that no row is left to fill, then run the steps that need filled data."""
     _ensure_running(session)
-    fills = [row.planned for row in session.journal.steps() if row.planned.backfill is not None]
-    for step in fills:
-        _assert_filled(session, step)
+    fills = [row for row in session.journal.steps() if row.planned.backfill is not None]
+    for row in fills:
+        _assert_filled(session, row)
     steps = session.run_phase(Phase.CUTOVER)
     if fills and not steps:
         return StageResult("cutover", "done", "no row is left to fill")
@@ -71,20 +72,25 @@ def contract(session: Session) -> StageResult:
     return StageResult("contract", "done", removed + landed)
 
 
-def _assert_filled(session: Session, step: Step) -> None:
-    assert step.backfill is not None  # noqa: S101 - the caller has looked
-    left = remaining(session.side, step.backfill)
+def _assert_filled(session: Session, row: StepRow) -> None:
+    """Raise BackfillError when rows are still to be filled; rows that are ours to sweep are swept first."""
+    backfill = row.planned.backfill
+    assert backfill is not None  # noqa: S101 - the caller has looked
+    left = remaining(session.side, backfill)
+    if left and backfill.new_rows is NewRows.SWEEP:
+        session.steps.sweep(row)
+        left = remaining(session.side, backfill)
     if left:
-        whose = " by the application" if step.backfill.new_rows is NewRows.APPLICATION else ""
+        whose = " by the application" if backfill.new_rows is NewRows.APPLICATION else ""
         raise BackfillError(
-            f"{left} rows of {step.backfill.table} are still to be filled{whose}",
+            f"{left} rows of {backfill.table} are still to be filled{whose}",
             hint="use new_rows: trigger, so that rows written meanwhile are filled as they are written",
         )
 
 
 def _ensure_running(session: Session) -> None:
     status = session.journal.run.status
-    if status != "running":
+    if status not in {"running", "validated"}:
         raise JournalError(f"the run is {status}, not running", hint="run the stages in order, from migrate")
 
 

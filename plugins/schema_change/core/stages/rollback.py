@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from schema_change.core.backup.checksums import TableChecksum, checksums
 from schema_change.core.backup.scratch import drop_scratch, scratch_name
 from schema_change.core.catalog.diff import diff
@@ -59,15 +57,16 @@ def verify_rollback(session: Session) -> StageResult:
             hint="undo these differences by hand, then run schema-change reconcile",
             data={"differences": lines},
         )
-    data = {"fingerprint": after.fingerprint, "tables": _compare_rows(session)}
+    tables = _compare_rows(session)
+    data = {"fingerprint": after.fingerprint, "tables": tables}
     restored = "restored" in session.journal.stages()["rollback"].result
     with session.work.transaction():
         session.journal.set_fingerprint_after(after.fingerprint)
         session.journal.set_status("restored" if restored else "rolled_back")
         session.journal.release()
         session.journal.event("rolled_back", "the fingerprint equals the one before")
-    equal = sum(state == "equal" for state in data["tables"].values())
-    summary = f"fingerprint equal to the one before; rows of {equal} of {len(data['tables'])} tables equal"
+    equal = sum(state == "equal" for state in tables.values())
+    summary = f"fingerprint equal to the one before; rows of {equal} of {len(tables)} tables equal"
     return StageResult("verify_rollback", "done", summary, data)
 
 
@@ -118,6 +117,5 @@ def _compare_rows(session: Session) -> dict[str, str]:
 
 def _drop_scratch(session: Session) -> None:
     """Drop the copy that an interrupted backup or rehearsal left."""
-    stages: dict[str, Any] = session.journal.stages()
-    if "backup" in stages and not session.options.skip_backup:
+    if "backup" in session.journal.stages() and not session.options.skip_backup:
         drop_scratch(session.request.scratch or session.target, scratch_name(session.run_id))

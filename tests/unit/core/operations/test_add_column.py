@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -86,7 +88,7 @@ def test_the_application_fills_without_a_trigger_of_ours() -> None:
         ({"column": {"name": "x", "type": "int"}, "table": "nowhere"}, "does not exist"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message) as refused:
         plan(**operation)
     assert refused.value.hint

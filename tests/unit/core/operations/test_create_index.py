@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from schema_change.core.catalog.model import Catalog, Column, Index, Relation
@@ -62,7 +64,7 @@ def test_a_unique_index_counts_duplicates_first() -> None:
         ({"columns": ["day"], "where": "day > (SELECT now())"}, "where"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message) as refused:
         plan(**operation)
     assert refused.value.hint

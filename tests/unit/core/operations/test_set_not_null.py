@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from schema_change.core.catalog.model import Catalog, Column, Index, Relation
@@ -49,7 +51,7 @@ def test_a_column_that_the_same_change_fills_is_not_counted_before_it_exists() -
         ({"column": "day", "nulls": {"fill": "1, 2"}}, "nulls.fill"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message) as refused:
         plan(**operation)
     assert refused.value.hint

@@ -1,0 +1,117 @@
+"""A change lands, and another is rolled back, through Airflow's own task runner and the real core."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from schema_change.core.changes.load import load_changes
+from schema_change.core.changes.spec import Change
+from schema_change.core.database import Connection, Target
+from schema_change.core.journal.journal import get_run
+from schema_change.core.stages import STAGES
+from schema_change.factory.change_dag import change_dag
+from schema_change.operators.request import run_id_of
+from tests.changes import write_change
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the warnings here are those of Airflow's own code
+    pytest.mark.parametrize("server", [18], indirect=True),
+]
+
+TEXT = """
+description: A column with a value for every row
+conn_id: weather
+operations:
+  - add_column:
+      table: public.features
+      column: {{name: doubled, type: integer}}
+      fill: features.id * 2
+expectations: {suite}
+"""
+SUITE = """
+name: features
+table: public.features
+expectations:
+  - type: expect_column_values_to_be_between
+    kwargs: {{column: doubled, max_value: {most}}}
+"""
+
+
+@pytest.fixture
+def weather(target: Target, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a hundred rows behind the Airflow connection."""
+    connection.execute("CREATE TABLE features (id integer PRIMARY KEY)")
+    connection.execute("INSERT INTO features SELECT generate_series(1, 100)")
+    parts = target.parameters
+    extra = urlencode({"sslmode": "prefer"})
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WEATHER",
+        f"postgresql://{parts['user']}@{parts['host']}:{parts['port']}/{parts['dbname']}?{extra}",
+    )
+
+
+def write(known: Change, number: int, most: int) -> Change:
+    """Write a change beside the one Airflow knows already; at most ``most`` passes its suite."""
+    root = known.folder.parent
+    suites = root.parents[1] / "expectations"
+    suites.mkdir(exist_ok=True)
+    (suites / f"at_most_{most}.yaml").write_text(SUITE.format(most=most), encoding="utf-8")
+    write_change(root, number, text=TEXT.format(suite=f"at_most_{most}.yaml"))
+    return load_changes(root).changes[-1]
+
+
+def run(change: Change) -> tuple[str, dict[str, str], str]:
+    """Return the state of a DAG run, of its tasks, and its id."""
+    dag_run = change_dag(change).test()
+    return str(dag_run.state), {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}, dag_run.run_id
+
+
+@pytest.mark.usefixtures("weather")
+def test_a_change_lands(change: Change, connection: Connection) -> None:
+    added = write(change, 2, most=200)
+    try:
+        state, tasks, dag_run_id = run(added)
+    finally:
+        shutil.rmtree(added.folder)
+    assert state == "success", tasks
+    assert {stage for stage in STAGES if tasks[stage] == "skipped"} == {
+        "approve",
+        "contract",
+        "rollback",
+        "verify_rollback",
+    }
+    assert connection.execute("SELECT count(*), sum(doubled) FROM features").fetchone() == (100, 10100)
+    journal = get_run(connection, run_id_of(added.id, dag_run_id))
+    assert journal is not None
+    assert (journal.status, journal.requested_by) == ("applied", "dag_test")
+    assert journal.requested_from == f"airflow:{added.id}/{dag_run_id}"
+
+
+@pytest.mark.usefixtures("weather")
+def test_a_change_whose_data_break_a_rule_is_rolled_back(change: Change, connection: Connection) -> None:
+    added = write(change, 3, most=100)
+    try:
+        state, tasks, dag_run_id = run(added)
+    finally:
+        shutil.rmtree(added.folder)
+    assert state == "failed"
+    assert {stage: tasks[stage] for stage in STAGES[8:]} == {
+        "validate": "failed",
+        "contract": "upstream_failed",
+        "rollback": "success",
+        "verify_rollback": "success",
+        "report": "success",
+        "outcome": "failed",
+    }
+    journal = get_run(connection, run_id_of(added.id, dag_run_id))
+    assert journal is not None
+    assert journal.status == "rolled_back"
+    assert journal.fingerprint_after == journal.fingerprint_before
+    columns = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'features'::regclass AND attnum > 0"
+    )
+    assert "doubled" not in {name for (name,) in columns}
