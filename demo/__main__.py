@@ -13,7 +13,7 @@ from rich.console import Console
 from demo import story
 from demo.settings import Settings
 from demo.stack import Stack
-from schema_change.core.errors import SchemaChangeError
+from schema_change.core.errors import ConfigurationError, SchemaChangeError
 
 log = logging.getLogger("demo")
 
@@ -66,7 +66,11 @@ def demo(stack: Stack, console: Console) -> int:
     """Run both changes on a fresh database; exit code 0 when everything is proven. What was up before stays up."""
     with stack.exclusive():
         was_up = stack.running
+        if was_up:
+            _refuse_active_runs(stack)
         try:
+            if not was_up:
+                stack.reset()
             _start(stack, console, fresh=True)
             done = story.tell(stack, console)
         finally:
@@ -77,6 +81,16 @@ def demo(stack: Stack, console: Console) -> int:
         console.print("the stack of make up goes on", highlight=False)
     console.print("\n[bold green]the demo succeeded[/]" if done else "\n[bold red]the demo failed[/]", highlight=False)
     return 0 if done else 1
+
+
+def _refuse_active_runs(stack: Stack) -> None:
+    """Raise ConfigurationError while a run is at work on the database that is about to be made anew."""
+    with stack.airflow.api() as api:
+        active = [run for run in api.unfinished_runs() if run[0] in (story.LANDS, story.FAILS)]
+    if active:
+        raise ConfigurationError(
+            f"{active[0][0]} is running ({active[0][1]})", hint="wait for it to end, or stop everything with make down"
+        )
 
 
 def _start(stack: Stack, console: Console, *, fresh: bool = False) -> None:

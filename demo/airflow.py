@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -117,7 +118,7 @@ class Airflow:
             while missing := set(dag_ids) - api.dag_ids():
                 self.ensure_running()
                 if time.monotonic() >= deadline:
-                    errors = "".join(f"\n{file}: {_last_line(trace)}" for file, trace in api.import_errors().items())
+                    errors = "".join(f"\n{file}: {_said(trace)}" for file, trace in api.import_errors().items())
                     raise ConfigurationError(
                         f"not parsed in {timeout:.0f} s: {', '.join(sorted(missing))}{errors}",
                         hint=f"see {self._log('dag-processor')}",
@@ -155,7 +156,7 @@ class Airflow:
         except subprocess.TimeoutExpired as error:
             raise ConfigurationError(f"airflow {' '.join(arguments[:2])} took over {timeout:.0f} s") from error
         if result.returncode:
-            said = _last_line(result.stderr) or _last_line(result.stdout)
+            said = _said(result.stderr or result.stdout)
             raise ConfigurationError(f"airflow {' '.join(arguments[:3])} failed: {said}", hint=f"logs: {self.home}")
         return result.stdout
 
@@ -215,7 +216,7 @@ class Airflow:
             if not process.running:
                 log = self._log(process.name)
                 text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-                raise ConfigurationError(f"Airflow's {process.name} died: {_last_line(text)}", hint=f"see {log}")
+                raise ConfigurationError(f"Airflow's {process.name} died: {_said(text)}", hint=f"see {log}")
 
     def _prepare(self) -> None:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
@@ -299,6 +300,8 @@ def _connection(target: Target) -> str:
     return json.dumps({key: value for key, value in parts.items() if value is not None})
 
 
-def _last_line(text: str) -> str:
+def _said(text: str) -> str:
+    """Return the line of an output that says best what went wrong: the last error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "(no output)"
+    errors = [line for line in lines if re.search(r"(Error|Exception)\b.*:|^error:", line)]
+    return (errors or lines or ["(no output)"])[-1][:500]

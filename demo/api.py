@@ -45,6 +45,11 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def unfinished_runs(self) -> list[tuple[str, str]]:
+        """Return DAG id and run id of every run that has not ended."""
+        runs = self._call("GET", "/dags/~/dagRuns", params={"state": ["running", "queued"], "limit": 100})["dag_runs"]
+        return [(run["dag_id"], run["dag_run_id"]) for run in runs]
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a run: queued, running, success, failed."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])

@@ -8,8 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
+from rich.text import Text
 
 from demo import weather
 from demo.api import FINAL_STATES, AirflowApi
@@ -80,8 +90,8 @@ class Follower:
         live = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<16}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            _OnceKnown(BarColumn(bar_width=30)),
+            _OnceKnown(MofNCompleteColumn()),
             TextColumn("{task.fields[speed]}"),
             console=self.console,
             transient=True,
@@ -111,10 +121,9 @@ class Follower:
         for task in sorted(new, key=lambda t: (t["end_date"] or "", t["task_id"])):
             self._shown.add(_key(task))
             mark, style = _ENDED[task["state"]]
-            line = f"  {mark} {task['task_id']:<16} {task['state']:<16} {_seconds(task):>7}  "
-            summary = str(said.get(task["task_id"], "")).splitlines()
-            self.console.print(line, style=style, end="", highlight=False, markup=False, soft_wrap=True)
-            self.console.print(summary[0] if summary else "", highlight=False, markup=False, soft_wrap=True)
+            summary = next(iter(str(said.get(task["task_id"], "")).splitlines()), "")
+            head = Text(f"  {mark} {task['task_id']:<16} {task['state']:<16} {_seconds(task):>7}  ", style=style)
+            self.console.print(head.append(summary, style="default"), highlight=False, soft_wrap=True)
 
     def _answer_questions(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> None:
         waiting = {(t["task_id"], t["map_index"]): t for t in tasks if t["state"] == "awaiting_input"}
@@ -126,24 +135,40 @@ class Follower:
                     self.console.print(f"  ? {line}", style="cyan", highlight=False, markup=False)
 
 
+class _OnceKnown(ProgressColumn):
+    """A column that stays empty while there is nothing to count."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self._column = column
+
+    def render(self, task: Task) -> RenderableType:
+        return self._column.render(task) if task.fields["counting"] else Text()
+
+
 class _Bar:
     """One progress bar: of the backfill while it runs, else only the name of the task at work."""
 
     def __init__(self, live: Progress, console: Console) -> None:
         self._live = live
         self._console = console
-        self._line: TaskID = live.add_task("starting", total=None, speed="")
+        self._line: TaskID = live.add_task("starting", total=None, speed="", counting=False)
         self._printed = 0.0
 
     def show(self, tasks: list[dict[str, Any]], progress: Backfilled | None) -> None:
         working = next((t["task_id"] for t in tasks if t["state"] in ("running", "awaiting_input")), "scheduling")
         if working == "backfill" and progress:
             self._live.update(
-                self._line, description=working, completed=progress.rows, total=progress.total, speed=progress.text
+                self._line,
+                description=working,
+                completed=progress.rows,
+                total=progress.total,
+                speed=progress.text,
+                counting=True,
             )
             self._print(progress)
         else:
-            self._live.update(self._line, description=working, completed=0, total=None, speed="")
+            self._live.update(self._line, description=working, speed="", counting=False)
 
     def _print(self, progress: Backfilled) -> None:
         """Print a line instead of a bar where there is no terminal, every two seconds."""

@@ -29,7 +29,7 @@ find_uv() {
     if [[ ! -x .uv/bin/uv ]]; then
         # --target, because the system's Python may forbid installing into itself; .uv ignores itself in git.
         echo 'installing uv into .uv/' >&2
-        "$1" -m pip install --quiet --disable-pip-version-check --target .uv uv >&2 || return 1
+        "$1" -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .uv uv >&2 || return 1
         echo '*' >.uv/.gitignore
     fi
     echo "$PWD/.uv/bin/uv"

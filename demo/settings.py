@@ -16,13 +16,17 @@ HOME_VARIABLE = "DEMO_HOME"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The folder of a stack, its two ports on loopback, and the folders Airflow reads."""
+    """The folder of a stack, its two ports on loopback, and the folders Airflow reads.
+
+    ``include`` holds ``sql/changes``, ``expectations`` and ``approvals.yaml``.
+    """
 
     home: Path
     ui_port: int = 28080
     pg_port: int = 25432
     dags: Path = field(default=REPOSITORY / "dags")
     plugins: Path = field(default=REPOSITORY / "plugins")
+    include: Path = field(default=REPOSITORY / "include")
 
     @classmethod
     def from_environment(cls) -> Settings:

@@ -15,7 +15,7 @@ from psycopg import sql
 from demo import processes, weather
 from demo.airflow import Airflow
 from demo.postgres import Server, outside, reachable
-from demo.settings import PG_PORT_VARIABLE, REPOSITORY, Settings
+from demo.settings import PG_PORT_VARIABLE, Settings
 from schema_change.core.binaries import Installation, installations
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError
@@ -33,7 +33,7 @@ class Stack:
         self.settings = settings
         self.home = settings.home
         # Root's PostgreSQL runs as another user, who may not enter a private home directory.
-        self._data = self.home / "postgres" if reachable(self.home / "postgres") else outside(self.home) / "postgres"
+        self._data = (self.home if reachable(self.home / "postgres") else outside(self.home)) / "postgres"
         self.server = Server(_newest(), self._data, settings.pg_port, _SERVER_SETTINGS)
         self.airflow = Airflow(
             home=self.home / "airflow",
@@ -43,9 +43,9 @@ class Stack:
             plugins=settings.plugins,
             connections={"weather": self.weather},
             settings={
-                "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(REPOSITORY / "include" / "sql" / "changes"),
-                "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(REPOSITORY / "include" / "expectations"),
-                "AIRFLOW__SCHEMA_CHANGE__APPROVERS_FILE": str(REPOSITORY / "include" / "approvals.yaml"),
+                "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(settings.include / "sql" / "changes"),
+                "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(settings.include / "expectations"),
+                "AIRFLOW__SCHEMA_CHANGE__APPROVERS_FILE": str(settings.include / "approvals.yaml"),
                 "AIRFLOW__SCHEMA_CHANGE__ARTIFACTS_URL": self.artifacts.as_uri(),
             },
         )
@@ -88,6 +88,12 @@ class Stack:
         for name in (METADATA, weather.DATABASE):
             self._create_database(name)
 
+    def reset(self) -> None:
+        """Forget everything Airflow knows, so that runs of an earlier, interrupted demo do not go on."""
+        self.airflow.stop()
+        self.start_server()
+        weather.recreate_database(self.server.target(), METADATA)
+
     def load_weather(self) -> dict[str, int]:
         """Make the database ``weather`` anew, whatever was in it; return rows per table."""
         return weather.load(weather.recreate_database(self.server.target(conn_id="weather"), weather.DATABASE))
@@ -113,7 +119,7 @@ class Stack:
     def remove(self) -> None:
         """Stop all of it and delete its folder."""
         self.stop()
-        for folder in (self.home, self._data):
+        for folder in (self._data.parent, self.home):
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager

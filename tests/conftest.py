@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ def _start(major: int) -> Iterator[Server]:
         yield server
     finally:
         server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -61,20 +63,15 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def new_database(server: Server) -> Iterator[Callable[[], Target]]:
-    """A function that creates one more empty database; all are dropped at the end."""
-    admin = server.target().connect("tests")
-    created: list[str] = []
+    """A function that creates one more empty database; they go away with the server."""
+    with server.target().connect("tests") as admin:
 
-    def create() -> Target:
-        name = f"t{next(_numbers)}"
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        created.append(name)
-        return server.target(name)
+        def create() -> Target:
+            name = f"t{next(_numbers)}"
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            return server.target(name)
 
-    yield create
-    for name in created:
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-    admin.close()
+        yield create
 
 
 @pytest.fixture

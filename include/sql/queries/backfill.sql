@@ -108,6 +108,9 @@ kept AS (
 )
 SELECT count(*) FROM filled;
 
+-- name: check_constraints_now
+SET CONSTRAINTS ALL IMMEDIATE;
+
 -- name: undo_batch
 WITH batch AS (
     DELETE FROM schema_change.filled_row AS f

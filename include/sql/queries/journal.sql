@@ -65,6 +65,12 @@ FROM schema_change.run
 WHERE status NOT IN ('applied', 'rolled_back', 'restored', 'stopped')
 ORDER BY started_at;
 
+-- name: applied_since
+SELECT run_id
+FROM schema_change.run
+WHERE status = 'applied' AND finished_at > %(since)s
+ORDER BY finished_at;
+
 -- name: applied_changes
 SELECT change_version, change_name, checksum, parent_checksum
 FROM schema_change.run

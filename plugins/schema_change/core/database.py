@@ -70,26 +70,25 @@ class Target:
                 "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) AS g(name, setting)",
                 [list(guards), list(guards.values())],
             )
-            return connection
         except psycopg.OperationalError as error:
             raise ConfigurationError(
                 f"cannot connect to {self.conn_id} (database {self.database}): {str(error).strip()}",
                 hint="check the connection's host, port, user, password and that the server accepts connections",
             ) from error
+        return connection
 
     def refuse_pooler(self) -> None:
         """Raise ConfigurationError when a pooler in transaction mode stands between us and the server.
 
         Session locks, SET and temporary state do not survive such a pooler. A pooler sends a process id of its own;
-        two sessions that then share one server process are pooled by transaction.
+        then each of two sessions must keep a server process to itself, whoever is asked in between.
         """
         with self.connect("pooler-check") as first, self.connect("pooler-check") as second:
-            real = first.execute("SELECT pg_backend_pid()").fetchone()
-            if real is not None and real[0] == first.info.backend_pid:
+            if _server_process(first) == first.info.backend_pid:
                 return
-            with second.transaction():
-                other = second.execute("SELECT pg_backend_pid()").fetchone()
-            if other == real:
+            # One is asked twice in a row: a pool that hands out two server processes in turns gives itself away.
+            asked = {(session, _server_process(session)) for session in (first, second, second) * 3}
+            if len(asked) != 2 or len({process for _, process in asked}) != 2:
                 raise ConfigurationError(
                     f"{self.conn_id} is reached through a pooler in transaction mode",
                     hint="point the connection at the server itself, or at a pool in session mode",
@@ -121,6 +120,13 @@ class Target:
                 passfile.write_text(f"*:*:*:*:{escaped}\n", encoding="utf-8")
                 environment["PGPASSFILE"] = str(passfile)
             yield environment
+
+
+def _server_process(connection: Connection) -> int:
+    # A statement prepared behind such a pooler is not there the next time.
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+    return int(row[0])
 
 
 def server_version(connection: Connection) -> int:

@@ -88,15 +88,20 @@ def report_text(report: Mapping[str, Any]) -> str:
     filled = sum(s["rows"] or 0 for s in report["steps"])
     done = sum(s["status"] == "done" for s in report["steps"])
     undone = sum(s["status"] == "undone" for s in report["steps"])
+    took = templates.duration(report["seconds"]) or "not over yet"
     lines = [
         f"{report['answer']}: {report['change']['id']} on {report['conn_id']}",
         *([f"reason      {report['reason']}"] if report["reason"] else []),
         f"run         {report['run_id']}, asked for by {report['requested_by'] or 'nobody named'}",
         *(f"approved    by {a['user']} ({a['role']})" for a in report["approvals"]),
-        f"took        {templates.duration(report['seconds']) or 'not over yet'}: {', '.join(stages) or 'no stage done'}",
+        f"took        {took}: {', '.join(stages) or 'no stage done'}",
         f"steps       {done} done, {undone} undone, of {len(report['steps'])}; {filled:,} rows filled",
         f"validation  {_validation_text(report['validation'])}",
-        *([f"backup      {report['backup']['rows']:,} rows in {report['backup']['folder']}"] if report["backup"] else []),
+        *(
+            [f"backup      {report['backup']['rows']:,} rows in {report['backup']['folder']}"]
+            if report["backup"]
+            else []
+        ),
         *([f"version     {report['version']}"] if report["version"] and report["landed"] else []),
         *(f"proof       {line}" for line in report["proof"]),
     ]
@@ -189,7 +194,9 @@ def _validation_text(outcomes: Sequence[Mapping[str, Any]]) -> str:
     if not outcomes:
         return "no expectation was checked"
     broken = [f"{o['check_id']} {o['status']}" for o in outcomes if o["status"] != "passed"]
-    return f"{len(outcomes) - len(broken)} of {len(outcomes)} expectations hold{': ' if broken else ''}{', '.join(broken)}"
+    return (
+        f"{len(outcomes) - len(broken)} of {len(outcomes)} expectations hold{': ' if broken else ''}{', '.join(broken)}"
+    )
 
 
 def _result(stages: Mapping[str, StageRow], name: str) -> dict[str, Any]:
@@ -202,4 +209,3 @@ def _iso(moment: datetime | None) -> str | None:
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end else None
-

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from schema_change.core.validation.quality import run_data_quality
+from schema_change.core.validation.quality import run_data_quality, suites_for
 from schema_change.hooks.schema_change import target_of
 from schema_change.hooks.settings import Settings
 from schema_change.operators.outcome import task_errors
@@ -18,7 +18,8 @@ from schema_change.operators.outcome import task_errors
 class DataQualityOperator(BaseOperator):
     """Run every suite that is for a connection and store the results in the database they are about.
 
-    Fails when a critical check fails or a check cannot be carried out; returns how many passed, warned and failed.
+    Fails when a critical check fails or a check cannot be carried out, and is skipped when no suite is for the
+    connection. Returns how many checks there were, failed and warned.
     """
 
     template_fields: Sequence[str] = ("conn_id",)
@@ -32,6 +33,8 @@ class DataQualityOperator(BaseOperator):
         """Run the suites."""
         dag_run = context["dag_run"]
         with task_errors():
+            if not suites_for(self.conn_id, self.suites):
+                raise AirflowSkipException(f"no suite below {self.suites} is for {self.conn_id}")
             outcome = run_data_quality(
                 target_of(self.conn_id),
                 self.suites,

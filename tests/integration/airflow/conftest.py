@@ -30,12 +30,17 @@ def change() -> Change:
     return load_changes(root).changes[0]
 
 
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the whole seconds in which dag.test() idles."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.05)))
+
+
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """The fake runner's script; the operators use the fake runner."""
     script = Script()
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))  # dag.test() idles in whole seconds
     monkeypatch.setenv("AIRFLOW_CONN_WEATHER", "postgresql://ann@db.example/weather")
     monkeypatch.setattr("schema_change.operators.stage.Runner", script.runner)
     monkeypatch.setattr("schema_change.operators.approve.Runner", script.runner)

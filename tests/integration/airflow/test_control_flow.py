@@ -33,7 +33,7 @@ def run(change: Change, conf: dict[str, Any] | None = None) -> tuple[str, str]:
         pytest.param("pre_check", {}, ("failed", "S-SFuuuuuu--SF"), id="pre_check fails"),
         pytest.param("migrate", {}, ("failed", "S-SSSFuuuuSSSF"), id="migrate fails"),
         pytest.param("validate", {}, ("failed", "S-SSSSSSFuSSSF"), id="validate fails"),
-        pytest.param(None, {"dry_run": True}, ("success", "S--S--------SS"), id="dry run"),
+        pytest.param(None, {"dry_run": True}, ("success", "S--S---------S"), id="dry run"),
         pytest.param(None, {"dri_run": True}, ("failed", "Fuuuuuuuuu--SF"), id="unknown word"),
     ],
 )

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -11,9 +12,11 @@ import pytest
 
 from schema_change.core.backfill.engine import BackfillSettings, Progress, remaining
 from schema_change.core.backfill.throttle import ThrottleSettings
+from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError, ExecutionError, LockNotAvailable
 from schema_change.core.model import Backfill, NewRows
 from schema_change.core.names import Table
+from tests.integration.backfill.filling import Filling
 
 NUMBERS = Table("public", "numbers")
 
@@ -31,14 +34,14 @@ def doubled(**changes: Any) -> Backfill:
 
 
 @pytest.fixture
-def numbers(filling: Any) -> Any:
+def numbers(filling: Filling) -> Filling:
     filling.connection.execute("CREATE TABLE numbers (id integer PRIMARY KEY, c integer, fills integer DEFAULT 0)")
     filling.connection.execute("INSERT INTO numbers (id) SELECT i FROM generate_series(-20, 79) AS i")
     return filling
 
 
 @contextmanager
-def in_thread(work: Any) -> Iterator[list[BaseException]]:
+def in_thread(work: Callable[[], object]) -> Iterator[list[BaseException]]:
     """Run beside the test; what it raises is raised at the end."""
     errors: list[BaseException] = []
 
@@ -55,11 +58,16 @@ def in_thread(work: Any) -> Iterator[list[BaseException]]:
     assert not thread.is_alive()
 
 
+def commit_later(session: Connection) -> None:
+    time.sleep(0.3)
+    session.commit()
+
+
 class Killed(Exception):
     pass
 
 
-def kill_after(batches: int) -> Any:
+def kill_after(batches: int) -> Callable[[Progress], None]:
     def on_progress(progress: Progress) -> None:
         if progress.batches >= batches and not progress.done:
             raise Killed
@@ -76,7 +84,7 @@ def every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(original, lambda on_progress: Meter(on_progress, every_s=0))
 
 
-def test_fills_along_an_integer_key_and_reports(numbers: Any) -> None:
+def test_fills_along_an_integer_key_and_reports(numbers: Filling) -> None:
     assert numbers.run(doubled()) == 100
     assert numbers.one("SELECT bool_and(c = id * 2) FROM numbers")
     assert remaining(numbers.connection, doubled()) == 0
@@ -85,53 +93,54 @@ def test_fills_along_an_integer_key_and_reports(numbers: Any) -> None:
     assert numbers.one("SELECT status = 'done' AND rows_done = 100 FROM schema_change.backfill")
 
 
-def test_running_again_after_the_end_does_nothing(numbers: Any) -> None:
+def test_running_again_after_the_end_does_nothing(numbers: Filling) -> None:
     numbers.run(doubled())
     numbers.connection.execute("UPDATE numbers SET c = NULL WHERE id = 1")
     assert numbers.run(doubled()) == 100
     assert numbers.one("SELECT c IS NULL FROM numbers WHERE id = 1")
 
 
-def test_an_empty_table_is_done_at_once(numbers: Any) -> None:
+def test_an_empty_table_is_done_at_once(numbers: Filling) -> None:
     numbers.connection.execute("TRUNCATE numbers")
     assert numbers.run(doubled()) == 0
     assert numbers.seen[-1].done
 
 
-@pytest.mark.parametrize(
-    ("key", "columns", "value"),
-    [
-        ("a uuid, b text", ("a", "b"), "gen_random_uuid(), 'it''s %s {x} \\ ' || i % 7"),
-        ("a uuid, b text", ("b", "a"), "gen_random_uuid(), 'key ' || i % 3"),
-        ('a text COLLATE "POSIX"', ("a",), "chr(60 + i) || i"),
-        (
-            "a numeric(12, 3), b timestamptz",
-            ("a", "b"),
-            "i % 5 / 3.0, '2024-01-01'::timestamptz + i * '1 hour'::interval",
-        ),
-        ("a float8", ("a",), "i / 3.0"),
-        ("a char(5)", ("a",), "i::text"),
-        ("a integer[]", ("a",), "ARRAY[i % 4, i]"),
-        ("a mood, b integer", ("a", "b"), "(ARRAY['sad', 'ok', 'happy'])[1 + i % 3]::mood, i"),
-        ("a public.citext", ("a",), "CASE WHEN i % 2 = 0 THEN 'A' ELSE 'a' END || i"),
-        ("a public.citext, b integer", ("a", "b"), "CASE WHEN i % 2 = 0 THEN 'A' ELSE 'a' END || i % 9, i"),
-    ],
-)
-def test_keys_of_any_type(filling: Any, key: str, columns: tuple[str, ...], value: str) -> None:
+KEYS = [
+    ("a uuid, b text", "a, b", "gen_random_uuid(), 'it''s %s {x} \\ ' || i % 7"),
+    ("a uuid, b text", "b, a", "gen_random_uuid(), 'key ' || i % 3"),
+    ('a text COLLATE "POSIX"', "a", "chr(60 + i) || i"),
+    ("a numeric(12), b timestamptz", "a, b", "i % 5 / 3.0, '2024-01-01'::timestamptz + i * '1 hour'::interval"),
+    ("a float8", "a", "i / 3.0"),
+    ("a char(5)", "a", "i::text"),
+    ("a integer[]", "a", "ARRAY[i % 4, i]"),
+    ("a mood, b integer", "a, b", "(ARRAY['sad', 'ok', 'happy'])[1 + i % 3]::mood, i"),
+    ("a public.citext", "a", "CASE WHEN i % 2 = 0 THEN 'A' ELSE 'a' END || i"),
+    ("a public.citext, b integer", "a, b", "CASE WHEN i % 2 = 0 THEN 'A' ELSE 'a' END || i % 9, i"),
+]
+
+
+def test_keys_of_any_type(filling: Filling) -> None:
     execute = filling.connection.execute
     execute("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')")
     execute("CREATE EXTENSION citext")
-    execute(f"CREATE TABLE t ({key}, c integer, fills integer DEFAULT 0, PRIMARY KEY ({', '.join(columns)}))")
-    names = ", ".join(part.split()[0] for part in key.replace("12, 3", "12").split(", "))
-    execute(f"INSERT INTO t ({names}) SELECT {value} FROM generate_series(1, 95) AS i")
-    backfill = Backfill(
-        table=Table("public", "t"), column="fills", expression="t.fills + 1", pending="c IS NULL", key=columns
-    )
-    assert filling.run(backfill) == 95
-    assert filling.one("SELECT count(*) FROM t WHERE fills = 1") == 95
+    for seq, (columns, key, values) in enumerate(KEYS, start=1):
+        table = f"t{seq}"
+        execute(f"CREATE TABLE {table} ({columns}, c integer, fills integer DEFAULT 0, PRIMARY KEY ({key}))")
+        names = ", ".join(part.split()[0] for part in columns.split(", "))
+        execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM generate_series(1, 95) AS i")
+        backfill = Backfill(
+            table=Table("public", table),
+            column="fills",
+            expression=f"{table}.fills + 1",
+            pending="c IS NULL",
+            key=tuple(key.split(", ")),
+        )
+        assert filling.run(backfill, seq=seq) == 95, columns
+        assert filling.one(f"SELECT count(*) FROM {table} WHERE fills = 1") == 95, columns
 
 
-def test_quoted_mixed_case_and_reserved_names(filling: Any) -> None:
+def test_quoted_mixed_case_and_reserved_names(filling: Filling) -> None:
     filling.connection.execute('CREATE SCHEMA "Sales Dept"')
     filling.connection.execute(
         'CREATE TABLE "Sales Dept"."Order" ("group" text, "Id" integer, "select" text, PRIMARY KEY ("group", "Id"))'
@@ -153,14 +162,14 @@ def test_quoted_mixed_case_and_reserved_names(filling: Any) -> None:
     assert filling.one('SELECT count("select") FROM "Sales Dept"."Order"') == 0
 
 
-def test_null_can_be_the_right_answer(numbers: Any) -> None:
+def test_null_can_be_the_right_answer(numbers: Filling) -> None:
     backfill = doubled(expression="CASE WHEN numbers.id % 2 = 0 THEN numbers.id END", new_rows=NewRows.SWEEP)
     numbers.run(backfill)
     assert numbers.one("SELECT count(c) FROM numbers") == 50
     assert remaining(numbers.connection, backfill) == 0
 
 
-def test_a_table_without_a_key_whose_rows_move(filling: Any, every_batch: None) -> None:
+def test_a_table_without_a_key_whose_rows_move(filling: Filling, every_batch: None) -> None:
     filling.connection.execute("CREATE TABLE numbers (id integer, c integer, pad text DEFAULT repeat('x', 400))")
     filling.connection.execute("INSERT INTO numbers (id) SELECT i FROM generate_series(1, 600) AS i")
 
@@ -174,7 +183,7 @@ def test_a_table_without_a_key_whose_rows_move(filling: Any, every_batch: None) 
     assert filling.one("SELECT count(*) FROM numbers WHERE c = id * 2") == 599
 
 
-def test_what_the_application_writes_is_never_overwritten(numbers: Any, every_batch: None) -> None:
+def test_what_the_application_writes_is_never_overwritten(numbers: Filling, every_batch: None) -> None:
     numbers.connection.execute("INSERT INTO numbers (id) SELECT i FROM generate_series(80, 1500) AS i")
     written = list(range(0, 1500, 3))
     writer = psycopg.connect(**numbers.target.parameters, autocommit=True)
@@ -191,7 +200,7 @@ def test_what_the_application_writes_is_never_overwritten(numbers: Any, every_ba
     assert numbers.one("SELECT count(*) FROM numbers WHERE (id < 0 OR id % 3 <> 0) AND c = id * 2") > 900
 
 
-def test_a_killed_fill_goes_on_exactly_once(numbers: Any, every_batch: None) -> None:
+def test_a_killed_fill_goes_on_exactly_once(numbers: Filling, every_batch: None) -> None:
     once_more = doubled(column="fills", expression="numbers.fills + 1", pending="true")
     for batches in (1, 4, 7):
         with pytest.raises(Killed):
@@ -201,7 +210,7 @@ def test_a_killed_fill_goes_on_exactly_once(numbers: Any, every_batch: None) -> 
     assert numbers.one("SELECT min(fills) = 1 AND max(fills) = 1 FROM numbers")
 
 
-def test_a_batch_that_a_killed_try_left_running_is_not_done_twice(numbers: Any, every_batch: None) -> None:
+def test_a_batch_that_a_killed_try_left_running_is_not_done_twice(numbers: Filling, every_batch: None) -> None:
     """The old server process commits its batch only after the new try has read the checkpoint."""
     once_more = doubled(column="fills", expression="numbers.fills + 1", pending="true")
     with pytest.raises(Killed):
@@ -212,13 +221,13 @@ def test_a_batch_that_a_killed_try_left_running_is_not_done_twice(numbers: Any, 
         """UPDATE schema_change.backfill SET cursor = jsonb_set(cursor, '{after}', '["19"]'), rows_done = 40,
         batches = 4"""
     )
-    with in_thread(lambda: (time.sleep(0.3), zombie.commit())):
+    with in_thread(partial(commit_later, zombie)):
         assert numbers.run(once_more) == 100
     zombie.close()
     assert numbers.one("SELECT min(fills) = 1 AND max(fills) = 1 FROM numbers")
 
 
-def test_the_server_ending_our_session_is_a_retryable_error(numbers: Any, every_batch: None) -> None:
+def test_the_server_ending_our_session_is_a_retryable_error(numbers: Filling, every_batch: None) -> None:
     def terminate(progress: Progress) -> None:
         if progress.batches == 2:
             numbers.connection.execute("SELECT pg_terminate_backend(%s)", [numbers.work.info.backend_pid])
@@ -231,7 +240,7 @@ def test_the_server_ending_our_session_is_a_retryable_error(numbers: Any, every_
 
 
 @pytest.mark.parametrize("key", [("id",), ()], ids=["key", "no key"])
-def test_a_poison_row_is_found_and_named(numbers: Any, key: tuple[str, ...]) -> None:
+def test_a_poison_row_is_found_and_named(numbers: Filling, key: tuple[str, ...]) -> None:
     backfill = doubled(expression="100 / (numbers.id - 33)", key=key)
     settings = BackfillSettings(throttle=ThrottleSettings(interval_s=0.02))
     with pytest.raises(BackfillError, match="division by zero") as info:
@@ -243,25 +252,33 @@ def test_a_poison_row_is_found_and_named(numbers: Any, key: tuple[str, ...]) -> 
     assert numbers.run(backfill, settings) == 99
 
 
-def test_the_detail_with_other_columns_is_not_shown(numbers: Any) -> None:
+def test_the_detail_with_other_columns_is_not_shown(numbers: Filling) -> None:
     numbers.connection.execute("ALTER TABLE numbers ADD COLUMN secret text DEFAULT 'hunter2', ADD CHECK (c <> 84)")
     with pytest.raises(BackfillError, match=r"id = 42\b.*check constraint") as info:
         numbers.run(doubled())
     assert "hunter2" not in str(info.value)
 
 
-def test_rows_that_fail_only_together_are_reported(numbers: Any) -> None:
+def test_a_row_refused_only_at_commit_is_named(numbers: Filling) -> None:
+    numbers.connection.execute("CREATE TABLE even (id integer PRIMARY KEY)")
+    numbers.connection.execute("INSERT INTO even SELECT i FROM generate_series(-40, 158, 2) AS i WHERE i <> 66")
+    numbers.connection.execute("ALTER TABLE numbers ADD FOREIGN KEY (c) REFERENCES even DEFERRABLE INITIALLY DEFERRED")
+    with pytest.raises(BackfillError, match=r"id = 33 .*foreign key"):
+        numbers.run(doubled())
+
+
+def test_rows_that_fail_only_together_are_reported(numbers: Filling) -> None:
     numbers.connection.execute("ALTER TABLE numbers ADD UNIQUE (c)")
     with pytest.raises(BackfillError, match="contradict each other"):
         numbers.run(doubled(expression="numbers.id / 2 * 2"))
 
 
-def test_a_statement_that_cannot_run_says_so(numbers: Any) -> None:
+def test_a_statement_that_cannot_run_says_so(numbers: Filling) -> None:
     with pytest.raises(BackfillError, match=r"fill public.numbers.c: .*SQLSTATE 42703"):
         numbers.run(doubled(expression="numbers.missing"))
 
 
-def test_cancelled_and_resumed(numbers: Any, every_batch: None) -> None:
+def test_cancelled_and_resumed(numbers: Filling, every_batch: None) -> None:
     def cancel(progress: Progress) -> None:
         if progress.batches == 3:
             numbers.control(cancelled=True)
@@ -274,7 +291,7 @@ def test_cancelled_and_resumed(numbers: Any, every_batch: None) -> None:
     assert numbers.run(doubled()) == 100
 
 
-def test_paused_with_the_reason_visible_until_resumed(numbers: Any, every_batch: None) -> None:
+def test_paused_with_the_reason_visible_until_resumed(numbers: Filling, every_batch: None) -> None:
     reasons = []
 
     def resume(progress: Progress) -> None:
@@ -291,15 +308,14 @@ def test_paused_with_the_reason_visible_until_resumed(numbers: Any, every_batch:
     assert numbers.one("SELECT throttle_reason IS NULL AND throttled_ms >= 60 FROM schema_change.backfill")
 
 
-def test_a_speed_limit_makes_batches_smaller(numbers: Any) -> None:
-    numbers.control(rows_per_second=400)
+def test_a_speed_limit_makes_batches_smaller(numbers: Filling) -> None:
+    numbers.control(rows_per_second=200)
     settings = BackfillSettings(throttle=ThrottleSettings(interval_s=0.02))
-    numbers.connection.execute("INSERT INTO numbers (id) SELECT i FROM generate_series(80, 579) AS i")
-    assert numbers.run(doubled(), settings) == 600
+    assert numbers.run(doubled(), settings) == 100
     assert numbers.seen[-1].batches == 2
 
 
-def test_sessions_that_wait_for_the_table_make_it_pause(numbers: Any, every_batch: None) -> None:
+def test_sessions_that_wait_for_the_table_make_it_pause(numbers: Filling, every_batch: None) -> None:
     reader = psycopg.connect(**numbers.target.parameters)
     waiter = psycopg.connect(**numbers.target.parameters)
     reader.execute("SELECT 1 FROM public.numbers")
@@ -330,17 +346,17 @@ def test_sessions_that_wait_for_the_table_make_it_pause(numbers: Any, every_batc
     assert reasons[0] == "1 session(s) wait for a lock on the table"
 
 
-def test_a_row_locked_by_the_application_is_tried_again(numbers: Any) -> None:
+def test_a_row_locked_by_the_application_is_tried_again(numbers: Filling) -> None:
     holder = psycopg.connect(**numbers.target.parameters)
     holder.execute("UPDATE public.numbers SET fills = 5 WHERE id = 15")
     settings = BackfillSettings(lock_timeout_ms=20, throttle=ThrottleSettings(interval_s=0.02))
-    with in_thread(lambda: (time.sleep(0.3), holder.commit())):
+    with in_thread(partial(commit_later, holder)):
         assert numbers.run(doubled(), settings) == 100
     holder.close()
     assert numbers.one("SELECT c = 30 AND fills = 5 FROM numbers WHERE id = 15")
 
 
-def test_who_keeps_rows_locked_is_named(numbers: Any) -> None:
+def test_who_keeps_rows_locked_is_named(numbers: Filling) -> None:
     holder = psycopg.connect(**numbers.target.parameters)
     holder.execute("UPDATE public.numbers SET fills = 5 WHERE id = 15")
     settings = BackfillSettings(lock_timeout_ms=50, lock_wait_s=0.3)
@@ -350,7 +366,7 @@ def test_who_keeps_rows_locked_is_named(numbers: Any) -> None:
     assert numbers.run(doubled()) == 100
 
 
-def test_batches_bypass_our_own_trigger(numbers: Any) -> None:
+def test_batches_bypass_our_own_trigger(numbers: Filling) -> None:
     numbers.connection.execute(
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.fills = NEW.fills + 1; RETURN NEW; END'"
     )
@@ -363,7 +379,7 @@ def test_batches_bypass_our_own_trigger(numbers: Any) -> None:
     assert numbers.work.execute("SELECT current_setting('schema_change.bypass', true)").fetchone() in {(None,), ("",)}
 
 
-def test_a_sweep_finds_rows_inserted_beyond_the_frozen_bound(numbers: Any, every_batch: None) -> None:
+def test_a_sweep_finds_rows_inserted_beyond_the_frozen_bound(numbers: Filling, every_batch: None) -> None:
     def insert(progress: Progress) -> None:
         if progress.batches == 3:
             numbers.connection.execute("INSERT INTO numbers (id) VALUES (-1000), (5000)")
@@ -372,7 +388,7 @@ def test_a_sweep_finds_rows_inserted_beyond_the_frozen_bound(numbers: Any, every
     assert numbers.one("SELECT bool_and(c = id * 2) FROM numbers")
 
 
-def test_undo_takes_back_only_what_still_holds_our_value(numbers: Any) -> None:
+def test_undo_takes_back_only_what_still_holds_our_value(numbers: Filling) -> None:
     numbers.connection.execute("UPDATE numbers SET c = 7 WHERE id = 0")
     backfill = doubled(remember=True)
     assert numbers.run(backfill) == 99
@@ -385,7 +401,7 @@ def test_undo_takes_back_only_what_still_holds_our_value(numbers: Any) -> None:
     assert numbers.run(backfill) == 96
 
 
-def test_an_interrupted_undo_goes_on(numbers: Any) -> None:
+def test_an_interrupted_undo_goes_on(numbers: Filling) -> None:
     backfill = doubled(remember=True)
     numbers.run(backfill)
     numbers.connection.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not now'; END$$")
@@ -400,6 +416,6 @@ def test_an_interrupted_undo_goes_on(numbers: Any) -> None:
     assert numbers.one("SELECT count(c) FROM numbers") == 0
 
 
-def test_remembering_needs_a_key(numbers: Any) -> None:
+def test_remembering_needs_a_key(numbers: Filling) -> None:
     with pytest.raises(BackfillError, match="has no key"):
         numbers.run(doubled(key=(), remember=True))

@@ -10,14 +10,12 @@ import pytest
 from psycopg import sql
 from upath import UPath
 
-from demo.postgres import Server
 from schema_change.core.backup.dump import take_backup
 from schema_change.core.backup.manifest import Manifest
 from schema_change.core.backup.scope import backup_scope
+from schema_change.core.backup.scratch import scratch_name
 from schema_change.core.database import Connection, Target
 from schema_change.core.names import Table
-
-SECRET = "s3cr3t-of-a-user-mapping"
 
 AWKWARD = """
 CREATE EXTENSION hstore; COMMENT ON EXTENSION hstore IS 'pairs';
@@ -33,7 +31,8 @@ INSERT INTO station VALUES (1, 'Åre'), (2, E'tab\\tnew\\nline\\\\.');
 CREATE TABLE "We ird"."t.a*b? ""q" (
     "Id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     station_id integer NOT NULL REFERENCES station ON DELETE CASCADE,
-    j jsonb, a text[], m mood, d positive, ts timestamptz, b bytea, n numeric, f double precision, iv interval, h hstore,
+    j jsonb, a text[], m mood, d positive, ts timestamptz, b bytea, n numeric, f double precision,
+    iv interval, h hstore,
     twice integer GENERATED ALWAYS AS (station_id * 2) STORED
 );
 COMMENT ON CONSTRAINT "t.a*b? ""q_station_id_fkey" ON "We ird"."t.a*b? ""q" IS 'to the station';
@@ -63,6 +62,13 @@ ALTER TABLE other ENABLE ALWAYS TRIGGER refuse;
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON other EXECUTE FUNCTION refuse();
 """
 
+SMALL = """
+CREATE TABLE station (id integer PRIMARY KEY, name text NOT NULL);
+INSERT INTO station VALUES (1, 'a'), (2, 'b');
+CREATE TABLE reading (at date NOT NULL, station_id integer REFERENCES station, v real);
+CREATE TABLE other (id integer PRIMARY KEY);
+"""
+
 WEIRD = Table("We ird", 't.a*b? "q')
 STATION, OTHER, READING = Table("public", "station"), Table("public", "other"), Table("public", "reading")
 
@@ -76,9 +82,24 @@ def awkward(connection: Connection, target: Target) -> Target:
 
 
 @pytest.fixture
-def run_id() -> UUID:
-    """A run of its own for each test, so that scratch databases never meet."""
-    return uuid4()
+def small(connection: Connection, target: Target) -> Target:
+    """A database with three plain tables."""
+    connection.execute(SMALL)
+    return target
+
+
+@pytest.fixture
+def run_id(target: Target) -> Iterator[UUID]:
+    """A run of its own for each test; the databases that a backup or a restore made for it are dropped at the end."""
+    run_id = uuid4()
+    yield run_id
+    with target.with_database("postgres").connect("test") as admin:
+        made = admin.execute(
+            "SELECT datname FROM pg_database WHERE datname = %s OR starts_with(datname, %s)",
+            [scratch_name(run_id), f"{target.database}_"],
+        ).fetchall()
+        for (name,) in made:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
@@ -101,13 +122,3 @@ def one(target: Target, query: str, *parameters: object) -> object:
         row = session.execute(query.encode(), parameters or None).fetchone()
     assert row is not None
     return row[0]
-
-
-@pytest.fixture
-def leftovers(server: Server) -> Iterator[list[str]]:
-    """Databases to drop at the end."""
-    names: list[str] = []
-    yield names
-    with server.target().connect("test") as admin:
-        for name in names:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from uuid import UUID
 
 import psycopg
@@ -8,11 +10,10 @@ import pytest
 from psycopg import sql
 from upath import UPath
 
-from demo.postgres import Server
 from schema_change.core.backup.checksums import checksums
 from schema_change.core.backup.restore import restore_database, restore_tables
 from schema_change.core.database import Connection, Target
-from schema_change.core.errors import BackupError, LockNotAvailable
+from schema_change.core.errors import BackupError, ConfigurationError, LockNotAvailable
 from schema_change.core.names import Table
 from tests.integration.backup.conftest import OTHER, READING, STATION, WEIRD, back_up, one
 
@@ -34,7 +35,8 @@ def test_rows_come_back_without_firing_triggers_or_cascades(
     catalog = (
         "SELECT jsonb_agg(jsonb_build_array(conname, pg_get_constraintdef(k.oid), convalidated,"
         " obj_description(k.oid, 'pg_constraint')) ORDER BY conname) || ("
-        "  SELECT jsonb_agg(jsonb_build_array(tgname, tgenabled) ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal)"
+        "  SELECT jsonb_agg(jsonb_build_array(tgname, tgenabled) ORDER BY tgname)"
+        "  FROM pg_trigger WHERE NOT tgisinternal)"
         " FROM pg_constraint AS k WHERE connamespace::regnamespace::text <> 'pg_catalog'"
     )
     before = one(awkward, catalog)
@@ -80,53 +82,87 @@ def test_one_partitioned_table_is_restored_and_new_partitions_are_named(
     assert result.notices == ("public.reading_2025 was attached after the backup and keeps its rows",)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        ("ALTER TABLE station DROP COLUMN name CASCADE", "no column name any more"),
-        (
-            "ALTER TABLE station ADD COLUMN x integer; UPDATE station SET x = 1;"
-            " ALTER TABLE station ALTER x SET NOT NULL",
-            "station.x is NOT NULL without a default",
-        ),
-        ("DROP TABLE station CASCADE", "public.station does not exist any more"),
-        (
-            "INSERT INTO station VALUES (9, 'n'); INSERT INTO reading VALUES ('2024-01-01', 9, 1)",
-            "violates foreign key",
-        ),
-        (
-            "UPDATE station SET name = 'x' WHERE id = 1; DROP VIEW names; ALTER TABLE station ALTER name TYPE char(30)",
-            "differ from",
-        ),
-        (
-            "UPDATE station SET name = 'x' WHERE id = 1; ALTER TABLE station ADD CHECK (length(name) = 1) NOT VALID",
-            "violates check constraint",
-        ),
-    ],
-)
-def test_what_does_not_fit_changes_nothing(
-    awkward: Target, connection: Connection, folder: UPath, run_id: UUID, spoil: str, message: str
+def test_triggers_and_foreign_keys_of_partitions_are_as_before(
+    connection: Connection, target: Target, folder: UPath, run_id: UUID
 ) -> None:
-    back_up(awkward, folder, run_id, STATION)
+    connection.execute(
+        """
+        CREATE TABLE p (id integer PRIMARY KEY, x text) PARTITION BY RANGE (id);
+        CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+        CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+        CREATE TABLE child (id integer PRIMARY KEY, p integer REFERENCES p ON DELETE CASCADE);
+        INSERT INTO p VALUES (1, 'a'), (11, 'b'); INSERT INTO child VALUES (1, 1), (2, 11);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'fired'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION refuse();
+        """
+    )
+    back_up(target, folder, run_id, Table("public", "p"))
+    connection.execute("UPDATE p SET x = 'changed'")
+    catalog = """
+        SELECT array_agg(t ORDER BY t) FROM (
+            SELECT concat_ws(' ', tgrelid::regclass, tgname, tgenabled) FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL
+            SELECT concat_ws(' ', conrelid::regclass, confrelid::regclass, conname, pg_get_constraintdef(oid))
+            FROM pg_constraint WHERE contype = 'f'
+        ) AS x (t)
+    """
+    before = one(target, catalog)
+    restore_tables(target, folder)
+    assert one(target, "SELECT string_agg(x, ',' ORDER BY id) FROM p") == "a,b"
+    assert one(target, "SELECT count(*) FROM child") == 2
+    assert one(target, catalog) == before
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        connection.execute("INSERT INTO child VALUES (3, 3)")
+
+
+SPOILED = {
+    "no column name any more": "ALTER TABLE station DROP COLUMN name CASCADE",
+    "station.x is NOT NULL without a default": """
+        ALTER TABLE station ADD COLUMN x integer; UPDATE station SET x = 1; ALTER TABLE station ALTER x SET NOT NULL
+    """,
+    "public.station does not exist any more": "DROP TABLE station CASCADE",
+    "violates foreign key": """
+        INSERT INTO station VALUES (9, 'n'); INSERT INTO reading VALUES ('2024-01-01', 9, 1)
+    """,
+    "differ from the backup": """
+        UPDATE station SET name = 'x' WHERE id = 1; ALTER TABLE station ALTER name TYPE char(30)
+    """,
+    "violates check constraint": """
+        UPDATE station SET name = 'x' WHERE id = 1; ALTER TABLE station ADD CHECK (id = 2 OR name = 'x') NOT VALID
+    """,
+}
+
+
+@pytest.fixture(params=SPOILED)
+def spoiled(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """What was done to the database since the backup, with what the error says."""
+    return SPOILED[request.param], request.param
+
+
+def test_what_does_not_fit_changes_nothing(
+    small: Target, connection: Connection, folder: UPath, run_id: UUID, spoiled: tuple[str, str]
+) -> None:
+    spoil, message = spoiled
+    back_up(small, folder, run_id, STATION)
     connection.execute("SET client_min_messages = error")
     connection.execute(spoil.encode())
     tables = [] if "DROP TABLE" in spoil else [STATION]
     before = checksums(connection, tables)
     keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"
-    count = one(awkward, keys)
+    count = one(small, keys)
     with pytest.raises(BackupError, match=message) as caught:
-        restore_tables(awkward, folder)
+        restore_tables(small, folder)
     assert caught.value.hint
     assert checksums(connection, tables) == before
-    assert one(awkward, keys) == count
+    assert one(small, keys) == count
 
 
-def test_a_table_in_use_is_retryable(awkward: Target, connection: Connection, folder: UPath, run_id: UUID) -> None:
-    back_up(awkward, folder, run_id, OTHER)
+def test_a_table_in_use_is_retryable(small: Target, connection: Connection, folder: UPath, run_id: UUID) -> None:
+    back_up(small, folder, run_id, OTHER)
     with connection.transaction():
         connection.execute("SELECT count(*) FROM other")
         with pytest.raises(LockNotAvailable):
-            restore_tables(awkward, folder)
+            restore_tables(small, folder)
 
 
 def test_an_owner_who_is_no_superuser_restores(
@@ -140,7 +176,7 @@ def test_an_owner_who_is_no_superuser_restores(
             session.execute(
                 """
                 CREATE TABLE public.parent (id integer PRIMARY KEY, x text);
-                CREATE TABLE public.child (id integer PRIMARY KEY, p integer REFERENCES public.parent ON DELETE CASCADE);
+                CREATE TABLE public.child (id integer, p integer REFERENCES public.parent ON DELETE CASCADE);
                 INSERT INTO public.parent VALUES (1, 'one'); INSERT INTO public.child VALUES (1, 1);
                 """
             )
@@ -154,13 +190,13 @@ def test_an_owner_who_is_no_superuser_restores(
 
 
 def test_a_whole_database_comes_back_under_its_name(
-    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID, leftovers: list[str]
+    awkward: Target, connection: Connection, folder: UPath, run_id: UUID
 ) -> None:
     role = sql.Identifier(f"app_{run_id.hex[:8]}")
     database = sql.Identifier(awkward.database)
     connection.execute(sql.SQL("CREATE ROLE {}").format(role))
     for setting in ('search_path TO "$user", app, public', "statement_timeout TO '7s'"):
-        connection.execute(sql.SQL("ALTER DATABASE {} SET {}").format(database, sql.SQL(setting)))  # type: ignore[arg-type]
+        connection.execute(sql.SQL("ALTER DATABASE {} SET {}").format(database, sql.SQL(setting)))
     connection.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(database, role))
     connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'ours'").format(database))
     manifest = back_up(awkward, folder, run_id, everything=True)
@@ -170,12 +206,11 @@ def test_a_whole_database_comes_back_under_its_name(
         INSERT INTO schema_change.event (message) VALUES ('after the backup');
         """
     )
-    before = server_side(server, awkward.database)
+    before = server_side(awkward)
     with pytest.raises(BackupError, match=r"1 sessions are on .* schema_change:test"):
         restore_database(awkward, folder)
     result = restore_database(awkward, folder, terminate_sessions=True)
     assert result.kept_database is not None
-    leftovers.append(result.kept_database)
     with pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
 
@@ -188,13 +223,13 @@ def test_a_whole_database_comes_back_under_its_name(
     assert one(awkward, "SELECT srvoptions::text FROM pg_foreign_server") == (
         "{host=db.example,dbname=s3cr3t-of-a-server}"
     )
-    assert server_side(server, awkward.database) == before
+    assert server_side(awkward) == before
     old = awkward.with_database(result.kept_database)
     assert one(old, "SELECT count(*) FROM newer") == 0
     assert "public.newer is newer than the backup and is in the kept database only" in result.notices
     assert any("publication everything" in n for n in result.notices)
     assert [t.table for t in result.tables if t.changed] == [OTHER, STATION]
-    with server.target().connect("test") as admin:
+    with awkward.with_database("postgres").connect("test") as admin:
         admin.execute(
             sql.SQL("REVOKE ALL ON DATABASE {}, {} FROM {}").format(
                 database, sql.Identifier(result.kept_database), role
@@ -203,34 +238,65 @@ def test_a_whole_database_comes_back_under_its_name(
         admin.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def server_side(server: Server, database: str) -> object:
+def server_side(target: Target) -> object:
     """Return what the server knows about a database, apart from what is in it."""
-    with server.target().connect("test") as admin:
+    with target.with_database("postgres").connect("test") as admin:
         return admin.execute(
-            "SELECT d.datdba, d.encoding, d.datcollate, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(d.datacl) AS a), d.datconnlimit, d.datallowconn,"
-            " shobj_description(d.oid, 'pg_database'), s.setconfig"
-            " FROM pg_database AS d LEFT JOIN pg_db_role_setting AS s ON s.setdatabase = d.oid WHERE d.datname = %s",
-            [database],
+            """
+            SELECT
+                d.datdba, d.encoding, d.datcollate, d.datconnlimit, d.datallowconn, s.setconfig,
+                shobj_description(d.oid, 'pg_database'),
+                (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(d.datacl) AS a)
+            FROM pg_database AS d
+            LEFT JOIN pg_db_role_setting AS s ON s.setdatabase = d.oid
+            WHERE d.datname = %s
+            """,
+            [target.database],
         ).fetchone()
 
 
-def test_a_backup_of_some_tables_cannot_replace_a_database(awkward: Target, folder: UPath, run_id: UUID) -> None:
-    back_up(awkward, folder, run_id, STATION)
-    with pytest.raises(BackupError, match="backups of scope database"):
+def test_no_journal_entry_is_lost_while_sessions_keep_coming(awkward: Target, folder: UPath, run_id: UUID) -> None:
+    back_up(awkward, folder, run_id, everything=True)
+    stop = threading.Event()
+    written: list[str] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            message = f"entry {len(written)}"
+            with contextlib.suppress(psycopg.Error, ConfigurationError), awkward.connect("writer") as session:
+                session.execute("INSERT INTO schema_change.event (message) VALUES (%s)", [message])
+                written.append(message)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
         restore_database(awkward, folder, terminate_sessions=True)
+    finally:
+        stop.set()
+        thread.join()
+    with awkward.connect("test") as session:
+        rows = session.execute("SELECT message FROM schema_change.event").fetchall()
+    assert len(written) > 1
+    assert set(written) <= {row[0] for row in rows}
+
+
+def test_a_backup_of_some_tables_cannot_replace_a_database(small: Target, folder: UPath, run_id: UUID) -> None:
+    back_up(small, folder, run_id, STATION)
+    with pytest.raises(BackupError, match="backups of scope database"):
+        restore_database(small, folder, terminate_sessions=True)
 
 
 def test_a_failed_whole_restore_leaves_the_database_as_it_was(
-    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID
+    small: Target, connection: Connection, folder: UPath, run_id: UUID
 ) -> None:
-    back_up(awkward, folder, run_id, everything=True)
+    back_up(small, folder, run_id, everything=True)
     (folder / "data.dump").write_bytes(b"damaged")
     connection.close()
     with pytest.raises(BackupError, match="is not the file that was written"):
-        restore_database(awkward, folder)
-    assert one(awkward, "SELECT count(*) FROM station") == 2
-    with server.target().connect("test") as admin:
+        restore_database(small, folder)
+    assert one(small, "SELECT count(*) FROM station") == 2
+    with small.with_database("postgres").connect("test") as admin:
         rows = admin.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [f"{awkward.database}_"]
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [f"{small.database}_"]
         ).fetchall()
     assert rows == []

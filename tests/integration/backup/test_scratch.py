@@ -20,9 +20,7 @@ from schema_change.core.errors import BackupError
 from tests.integration.backup.conftest import STATION, WEIRD, back_up, one
 
 
-def test_a_small_scope_round_trip(
-    awkward: Target, connection: Connection, server: Server, folder: UPath, run_id: UUID, leftovers: list[str]
-) -> None:
+def test_a_small_scope_round_trip(awkward: Target, connection: Connection, folder: UPath, run_id: UUID) -> None:
     connection.execute(
         "CREATE ROLE reader; GRANT SELECT ON station TO reader; REVOKE USAGE ON SCHEMA public FROM PUBLIC"
     )
@@ -31,7 +29,6 @@ def test_a_small_scope_round_trip(
     try:
         manifest = back_up(awkward, folder, run_id, WEIRD)
         name = scratch_name(run_id)
-        leftovers.append(name)
         assert scratch_server(awkward, None, manifest) == awkward
         copy = restore_to_scratch(folder, awkward, name, notes.append)
         # A second try replaces what the first one left.
@@ -67,14 +64,11 @@ def test_a_small_scope_round_trip(
         connection.execute("ALTER TABLE other OWNER TO postgres; DROP OWNED BY reader; DROP ROLE reader")
 
 
-def test_everything_round_trip_through_object_storage(
-    awkward: Target, connection: Connection, run_id: UUID, leftovers: list[str]
-) -> None:
+def test_everything_round_trip_through_object_storage(awkward: Target, connection: Connection, run_id: UUID) -> None:
     connection.execute("SELECT lo_from_bytea(4242, 'large')")
     folder = UPath(f"memory://backups/{run_id}")
     manifest = back_up(awkward, folder, run_id, everything=True)
     name = scratch_name(run_id)
-    leftovers.append(name)
     copy = restore_to_scratch(folder, awkward, name)
     assert one(copy, "SELECT count(*) FROM cache") == 1
     assert one(copy, "SELECT count(*) FROM reading WHERE at < '2024-01-01'") == 30
@@ -82,28 +76,32 @@ def test_everything_round_trip_through_object_storage(
     assert manifest.scope == "database"
 
 
-def test_a_database_without_schema_public(
-    connection: Connection, target: Target, folder: UPath, run_id: UUID, leftovers: list[str]
-) -> None:
+def test_a_database_without_schema_public(connection: Connection, target: Target, folder: UPath, run_id: UUID) -> None:
     connection.execute("DROP SCHEMA public; CREATE SCHEMA app; CREATE TABLE app.t (x integer)")
     back_up(target, folder, run_id, everything=True)
-    leftovers.append(scratch_name(run_id))
     copy = restore_to_scratch(folder, target, scratch_name(run_id))
     assert one(copy, "SELECT to_regnamespace('public')") is None
 
 
+@pytest.fixture
+def elsewhere(request: pytest.FixtureRequest, connection: Connection) -> Target:
+    """The server of the other version."""
+    other = "server_15" if connection.info.server_version >= 180000 else "server_18"
+    server: Server = request.getfixturevalue(other)
+    return server.target(conn_id="scratch")
+
+
 def test_another_server_gets_the_missing_roles(
-    awkward: Target, connection: Connection, server_15: Server, server_18: Server, folder: UPath, run_id: UUID
+    awkward: Target, connection: Connection, elsewhere: Target, folder: UPath, run_id: UUID
 ) -> None:
     if connection.info.server_version >= 180000:
         back_up(awkward, folder, run_id, STATION)
         with pytest.raises(BackupError, match="PostgreSQL 18 is not restored on version 15"):
-            restore_to_scratch(folder, server_15.target(), scratch_name(run_id))
+            restore_to_scratch(folder, elsewhere, scratch_name(run_id))
         return
     role, name = f"owner_{run_id.hex[:8]}", scratch_name(run_id)
     identifier = sql.Identifier(role)
     connection.execute(sql.SQL("CREATE ROLE {0} LOGIN; ALTER TABLE other OWNER TO {0}").format(identifier))
-    elsewhere = server_18.target(conn_id="scratch")
     notes: list[str] = []
     try:
         manifest = back_up(awkward, folder, run_id, STATION)
@@ -118,8 +116,8 @@ def test_another_server_gets_the_missing_roles(
         connection.execute(sql.SQL("ALTER TABLE other OWNER TO postgres; DROP ROLE {}").format(identifier))
 
 
-def test_a_damaged_file_is_found_and_no_database_is_left(awkward: Target, folder: UPath, run_id: UUID) -> None:
-    back_up(awkward, folder, run_id, STATION)
+def test_a_damaged_file_is_found_and_no_database_is_left(small: Target, folder: UPath, run_id: UUID) -> None:
+    back_up(small, folder, run_id, STATION)
     file = folder / "data.dump"
     content = file.read_bytes()
     flipped = bytearray(content)
@@ -129,18 +127,18 @@ def test_a_damaged_file_is_found_and_no_database_is_left(awkward: Target, folder
         if damaged is not None:
             file.write_bytes(damaged)
         with pytest.raises(BackupError, match=r"is not the file that was written|is missing"):
-            restore_to_scratch(folder, awkward, scratch_name(run_id))
-        assert scratch_name(run_id) not in list_scratch(awkward)
+            restore_to_scratch(folder, small, scratch_name(run_id))
+        assert scratch_name(run_id) not in list_scratch(small)
 
 
 def test_a_large_backup_needs_a_scratch_connection(
-    awkward: Target, folder: UPath, run_id: UUID, monkeypatch: pytest.MonkeyPatch
+    small: Target, folder: UPath, run_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = back_up(awkward, folder, run_id, STATION)
+    manifest = back_up(small, folder, run_id, STATION)
     monkeypatch.setattr(scratch, "SCRATCH_LIMIT_BYTES", 1)
     with pytest.raises(BackupError, match="configure a scratch connection"):
-        scratch_server(awkward, None, manifest)
-    assert scratch_server(awkward, awkward, manifest) == awkward
+        scratch_server(small, None, manifest)
+    assert scratch_server(small, small, manifest) == small
 
 
 def test_an_ordinary_user_needs_createdb_and_restores_without_owners(

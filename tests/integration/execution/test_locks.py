@@ -180,6 +180,25 @@ def test_blockers_are_terminated_only_when_asked_and_it_is_said(
     assert any(note.startswith(f"terminated session {reader.info.backend_pid}") for note in notes)
 
 
+def test_a_role_that_may_not_see_other_sessions_still_waits_and_names_them(
+    target: Target, build: Build, opened: Open, connection: Connection
+) -> None:
+    role = f"limited_{target.database}"
+    connection.execute(f"CREATE ROLE {role} LOGIN; ALTER TABLE busy OWNER TO {role}".encode())
+    limited = Target(target.conn_id, {**target.parameters, "user": role})
+    reader = opened("SELECT count(*) FROM public.busy")
+    try:
+        with limited.connect("work") as work, limited.connect("side") as side:
+            executor = LockSafeExecutor(work, side, LockSettings(lock_timeout_ms=20, wait_s=0.3))
+            with pytest.raises(LockNotAvailable, match=f"session {reader.info.backend_pid} .user postgres, reporting"):
+                executor.transaction(ADD, tables=[BUSY], lock=EXCLUSIVE)
+            reader.commit()
+            executor.transaction(ADD, tables=[BUSY], lock=EXCLUSIVE)
+    finally:
+        connection.execute(f"ALTER TABLE busy OWNER TO postgres; DROP ROLE {role}".encode())
+    assert "added" in columns(connection)
+
+
 def test_partitions_locked_by_others_count_as_well(build: Build, opened: Open, connection: Connection) -> None:
     connection.execute("CREATE TABLE parts (id integer) PARTITION BY RANGE (id)")
     connection.execute("CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)")

@@ -23,9 +23,8 @@ from schema_change.core.prechecks import CHECKS, CheckContext, CheckResult, run_
 from schema_change.core.stages.request import Options
 
 T = Table("public", "t")
-STEP = Step(
-    Phase.EXPAND, "add t.extra", (T,), ("ALTER TABLE public.t ADD COLUMN extra text",), LockMode.ACCESS_EXCLUSIVE
-)
+ADD = "ALTER TABLE public.t ADD COLUMN extra text"
+STEP = Step(Phase.EXPAND, "add t.extra", (T,), (ADD,), LockMode.ACCESS_EXCLUSIVE)
 PLAN = Plan(steps=(STEP,), written=(T,), scope=(T,))
 
 

@@ -209,7 +209,7 @@ def test_a_high_risk_change_waits_for_every_role_and_nobody_approves_their_own(b
     assert run.try_stage("approve"), run.error
 
 
-RAW = {
+RAW: dict[str, Any] = {
     "deploy": "BEGIN;\nCREATE TABLE audit_log (id bigint PRIMARY KEY, action text NOT NULL);\nCOMMIT;",
     "revert": "DROP TABLE IF EXISTS audit_log;",
     "verify": "SELECT id, action FROM audit_log WHERE false;",

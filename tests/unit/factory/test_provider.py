@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import runpy
 from pathlib import Path
 
 import airflow
@@ -51,3 +52,13 @@ def test_the_plugin_is_there_once_and_without_an_error() -> None:
 def test_airflow_looks_at_no_module_of_the_package_for_plugins() -> None:
     found = {Path(path).name for path in find_path_from_directory(ROOT / "plugins", ".airflowignore")}
     assert {name for name in found if name.endswith(".py")} == {"schema_change_plugin.py"}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_module_in_the_plugins_folder_steps_aside_for_the_installed_package(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    names = runpy.run_path(str(ROOT / "plugins" / "schema_change_plugin.py"))
+    assert ("SchemaChangePlugin" in names) is not installed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from schema_change.core.backfill.throttle import Sample, ThrottleSettings, reaso
 from schema_change.core.backfill.undo import undo_rows
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError
-from schema_change.core.execution.blockers import Blocker, Watch
+from schema_change.core.execution.blockers import Blocker, Watch, describe
 from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
 from schema_change.core.model import Backfill, NewRows
 
@@ -72,16 +73,17 @@ def run_backfill(
     Raises BackfillError naming the row that cannot be filled, or when the run was cancelled, and LockNotAvailable
     naming who keeps rows locked. Whatever it raises, the checkpoint is right and a later call goes on from it.
     """
-    return _Filler(
-        work,
-        side,
-        run_id=run_id,
-        seq=seq,
-        backfill=backfill,
-        key=key,
-        settings=settings or BackfillSettings(),
-        meter=Meter(on_progress),
-    ).run()
+    with _lost_connections_named(f"fill {backfill.table}.{backfill.column}"):
+        return _Filler(
+            work,
+            side,
+            run_id=run_id,
+            seq=seq,
+            backfill=backfill,
+            key=key,
+            settings=settings or BackfillSettings(),
+            meter=Meter(on_progress),
+        ).run()
 
 
 def undo_fill(
@@ -100,22 +102,32 @@ def undo_fill(
     A later call goes on where an interrupted one stopped.
     """
     chosen = settings or BackfillSettings()
-    rows = 0
-    if backfill.remember:
-        rows = undo_rows(
-            work,
-            side,
-            run_id=run_id,
-            seq=seq,
-            backfill=backfill,
-            ranges=ranges_of(work, backfill.table, key),
-            size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
-            lock_ms=chosen.lock_timeout_ms,
-            statement_ms=chosen.statement_ms,
-            wait_s=chosen.lock_wait_s,
-        )
-    work.execute(sqlfiles.block("queries/backfill", "delete_checkpoint"), {"run_id": run_id, "seq": seq})
-    return rows
+    with _lost_connections_named(f"undo of {backfill.table}.{backfill.column}"):
+        rows = 0
+        if backfill.remember:
+            rows = undo_rows(
+                work,
+                side,
+                run_id=run_id,
+                seq=seq,
+                backfill=backfill,
+                ranges=ranges_of(work, backfill.table, key),
+                size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
+                lock_ms=chosen.lock_timeout_ms,
+                statement_ms=chosen.statement_ms,
+                wait_s=chosen.lock_wait_s,
+            )
+        work.execute(sqlfiles.block("queries/backfill", "delete_checkpoint"), {"run_id": run_id, "seq": seq})
+        return rows
+
+
+@contextlib.contextmanager
+def _lost_connections_named(what: str) -> Iterator[None]:
+    """Make errors of our own tree of what the driver raises between batches."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise statement_failed(what, error) from error
 
 
 class _Filler:
@@ -289,12 +301,16 @@ class _Filler:
         return self.keyless or self.checkpoint.position.sweep > 0
 
     def _rows_wanted(self) -> int:
-        return self.size.rows if self.rows_per_second is None else min(self.size.rows, self.rows_per_second)
+        """Return the batch's size; with a speed limit a batch has at most a quarter of a second's rows."""
+        if self.rows_per_second is None:
+            return self.size.rows
+        return max(1, min(self.size.rows, self.rows_per_second // 4))
 
     def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], end: Bound | None) -> None:
         """Make the next try smaller when trying again can help; else raise."""
         if isinstance(error, TRANSIENT):
             self.size.halve()
+            self._report(reason=f"rows are locked by {describe(blockers)}")
             self._retries.pause(error, blockers)
         elif clock.ran_out(error):
             if self._rows_wanted() == 1:
@@ -317,7 +333,11 @@ class _Filler:
     def _poisoned(self, error: psycopg.Error, end: Bound) -> None:
         """Find the row that cannot be filled and raise; return when it cannot be found, to try again."""
         after = self.checkpoint.position.after
-        found = self.fill.poison(self.work, after, end, lambda: self._begin(Clock()), with_value=self._with_value)
+        try:
+            found = self.fill.poison(self.work, after, end, lambda: self._begin(Clock()), with_value=self._with_value)
+        except TRANSIENT as busy:
+            self._retries.pause(busy, ())
+            return
         if found is not None:
             raise poison_error(self.fill, *found) from found[1]
         self._retries.data += 1

@@ -69,25 +69,28 @@ class Fill:
                 with work.transaction(force_rollback=True):
                     prepare()
                     self.run(work, low, high, with_value=with_value)
+                    work.execute(sqlfiles.block("queries/backfill", "check_constraints_now"))
             except DATA_ERRORS as error:
                 return error
             return None
 
-        while True:
-            inside = self.pending(after, upto, with_value=False)
-            rows = self.ranges.count(work, inside)
-            if rows <= 1:
-                break
-            middle = self.ranges.nth(work, inside, rows // 2)
-            if middle is None:
-                return None
+        def halves(low: Bound | None, high: Bound) -> tuple[int, Bound | None]:
+            """Return how many rows are pending in a range, and the key of the one in the middle."""
+            with work.transaction(force_rollback=True):
+                prepare()
+                inside = self.pending(low, high, with_value=False)
+                rows = self.ranges.count(work, inside)
+                return rows, self.ranges.nth(work, inside, max(rows // 2, 1))
+
+        rows, middle = halves(after, upto)
+        while rows > 1 and middle is not None:
             if failure(after, middle):
                 upto = middle
             else:
                 after = middle
-        key = self.ranges.nth(work, inside, 1)
+            rows, middle = halves(after, upto)
         error = failure(after, upto)
-        return (key, error) if key and error else None
+        return (middle, error) if middle and error else None
 
 
 def poison_error(fill: Fill, key: Bound, error: psycopg.Error) -> BackfillError:

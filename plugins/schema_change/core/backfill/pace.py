@@ -22,22 +22,20 @@ class BatchSize:
         """Take in how long a batch of that many rows took; ``rows`` is its size, filled or not."""
         rate = rows / max(seconds, 1e-4)
         self._per_second = rate if self._per_second is None else _SMOOTHING * rate + (1 - _SMOOTHING) * self._per_second
-        expected = rows / self._per_second / self._target_s
-        if _KEEP_FROM <= expected <= _KEEP_TO:
+        wanted = self._per_second * self._target_s
+        if _KEEP_FROM <= self.rows / wanted <= _KEEP_TO:
             return
-        largest_growth = 2.0 if expected < 0.5 else 1.2
-        wanted = min(max(self._per_second * self._target_s, self.rows * 0.5), self.rows * largest_growth)
-        # A batch that was halved below the minimum by time-outs finds its way back by growing.
-        floor = self._min if self.rows >= self._min else self.rows
-        self.rows = round(min(max(wanted, floor, 1), self._max)) if wanted < self.rows else self._grown(wanted)
+        if wanted > self.rows:
+            most = self.rows * (2.0 if wanted > 2 * self.rows else 1.2)
+            self.rows = min(max(round(min(wanted, most)), self.rows + 1), self._max)
+        else:
+            # A size that time-outs have brought below the minimum stays there until it grows again.
+            self.rows = max(round(max(wanted, self.rows / 2)), min(self._min, self.rows), 1)
 
     def halve(self) -> None:
         """React to a time-out, a deadlock or a serialization failure; may go below the minimum, down to one row."""
         self.rows = max(1, self.rows // 2)
         self._per_second = None
-
-    def _grown(self, wanted: float) -> int:
-        return min(max(round(wanted), self.rows + 1), self._max)
 
 
 @dataclass(frozen=True, slots=True)

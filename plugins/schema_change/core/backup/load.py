@@ -68,6 +68,8 @@ def load(
             hint=f"use a server of version {manifest.server_version // 10000} or newer",
         )
     client = client_for(max(server, manifest.client_major * 10000))
+    if client.major > server // 10000:
+        note(f"pg_restore {client.major} is newer than the server; if it fails, install version {server // 10000}")
     with database.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as scratch:
         loader = Loader(database, client, {**environment, "PGOPTIONS": _OPTIONS}, owners)
         schema, entries = paths[SCHEMA_FILE], loader.contents(paths[SCHEMA_FILE])

@@ -14,6 +14,7 @@ import psycopg
 
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
+from schema_change.core.execution.statements import statement_failed
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
 
@@ -77,15 +78,16 @@ def look(side: Connection, work_pid: int, tables: Collection[Table], lock: LockM
 
     Requests that wait count too: we would stand behind them. A plain autovacuum does not count, it yields.
     """
-    rows = side.execute(
-        sqlfiles.block("queries/locks", "look"),
-        {
-            "schemas": [t.schema for t in tables],
-            "names": [t.name for t in tables],
-            "modes": [m.catalog for m in lock.conflicts()],
-            "work_pid": work_pid,
-        },
-    ).fetchall()
+    wanted = {
+        "schemas": [t.schema for t in tables],
+        "names": [t.name for t in tables],
+        "modes": [m.catalog for m in lock.conflicts()],
+        "work_pid": work_pid,
+    }
+    try:
+        rows = side.execute(sqlfiles.block("queries/locks", "look"), wanted).fetchall()
+    except psycopg.Error as error:
+        raise statement_failed("look for blockers", error) from error
     lockable = {Table(schema, name) for schema, name, kind, *_ in rows if kind in ("r", "p")}
     blockers = {b.transaction: b for held, *values in (row[3:] for row in rows) if held for b in [Blocker(*values)]}
     return View(tuple(sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))

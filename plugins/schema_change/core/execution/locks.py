@@ -72,9 +72,9 @@ class LockSafeExecutor:
             with self._work.transaction() as transaction:
                 if not self._take_locks(clock, lockable, lock, tables):
                     raise psycopg.Rollback(transaction)
-                self._run(clock, statements, work_ms)
+                left_ms = self._run(clock, statements, work_ms)
                 if within:
-                    clock.start("the journal's entry")
+                    clock.start("the journal's entry", left_ms)
                     within(self._work, number)
                 clock.start("COMMIT")
                 return True
@@ -115,7 +115,6 @@ class LockSafeExecutor:
                 with watch:
                     if attempt(clock, lockable, attempts + 1):
                         return attempts + 1
-                continue
             except psycopg.Error as error:
                 if not (isinstance(error, TRANSIENT) or clock.ran_out(error)):
                     raise statement_failed(clock.statement, error) from error
@@ -157,14 +156,16 @@ class LockSafeExecutor:
         clock.start(statement.as_string(self._work), bound_ms)
         self._work.execute(statement)
 
-    def _run(self, clock: Clock, statements: Sequence[str], work_ms: int) -> None:
-        """Run the statements; ``work_ms`` bounds them together, 0 does not."""
-        started = time.monotonic()
+    def _run(self, clock: Clock, statements: Sequence[str], work_ms: int) -> int:
+        """Run the statements; ``work_ms`` bounds them together, 0 does not. Return the statement_timeout left."""
+        # transaction_timeout, which PostgreSQL 17 has for this, would end the session and not just the transaction.
+        started, left = time.monotonic(), work_ms
         for statement in statements:
             left = work_ms and max(1, work_ms - round((time.monotonic() - started) * 1000))
             self._set(self._settings.lock_timeout_ms, left)
             clock.start(statement, left, working=True)
             self._work.execute(sql.SQL(statement))
+        return left
 
     def _run_alone(self, statement: str, clock: Clock, _lockable: tuple[Table, ...], _number: int) -> bool:
         """Run one statement in autocommit with a brief lock time-out."""

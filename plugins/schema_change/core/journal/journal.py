@@ -122,6 +122,11 @@ def unfinished_runs(connection: Connection) -> list[UUID]:
     return [row[0] for row in connection.execute(_sql("unfinished_runs"))]
 
 
+def applied_since(connection: Connection, since: datetime) -> list[UUID]:
+    """Return the runs that landed after a moment, oldest first."""
+    return [row[0] for row in connection.execute(_sql("applied_since"), {"since": since})]
+
+
 class Journal:
     """The journal of one run, on one session.
 

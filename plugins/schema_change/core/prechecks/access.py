@@ -10,7 +10,6 @@ from schema_change.core.backup.scratch import SCRATCH_LIMIT_BYTES
 from schema_change.core.binaries import client_for
 from schema_change.core.database import Target, server_version
 from schema_change.core.errors import ConfigurationError
-from schema_change.core.journal import registry
 from schema_change.core.names import Table, quote
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some, names_of, size
 from schema_change.core.prechecks.server import scratch_bytes
@@ -50,11 +49,11 @@ def _missing(context: CheckContext, role: str, *, may_create: bool) -> tuple[lis
     if unreadable:
         problems.append(f"may not read {enumerate_some(unreadable)}, which the change or its backup reads")
         remedies.append(f"GRANT pg_read_all_data TO {role}")
-    if not registry.is_installed(context.connection):
-        if not may_create:
-            problems.append("may not create schema schema_change")
-            remedies.append(f"GRANT CREATE ON DATABASE {quote(context.target.database)} TO {role}")
-    elif not all(row[0] for row in context.rows("access", "registry_writable")):
+    installed = context.rows("access", "registry_writable")  # is_installed() needs a privilege itself
+    if not installed and not may_create:
+        problems.append("may not create schema schema_change")
+        remedies.append(f"GRANT CREATE ON DATABASE {quote(context.target.database)} TO {role}")
+    if not all(row[0] for row in installed):
         problems.append("may not write schema_change, which another role made")
         remedies.append("connect as the role that owns schema_change, or grant that role")
     return problems, remedies

@@ -110,7 +110,7 @@ def wraparound(context: CheckContext) -> Answer:
     rows = context.rows("sessions", "wraparound", relations=context.oids)
     if not rows:
         return Answer("pass", "no table needs freezing")
-    texts = [f"{name} (age {years:,}, vacuum {'running' if busy else 'due'})" for name, years, busy in rows]
+    texts = [f"{name} ({xids:,} transactions old, vacuum {'running' if busy else 'due'})" for name, xids, busy in rows]
     return Answer(
         "warn",
         f"autovacuum to prevent wraparound does not yield to our locks: {enumerate_some(texts)}",

@@ -58,12 +58,12 @@ def contract(session: Session) -> StageResult:
         session.steps.executor.autocommit(
             (vacuum_analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE
         )
-    fingerprint = read_catalog(session.side).restricted(plan.scope).fingerprint
+    catalog = read_catalog(session.side).restricted(plan.scope)
     version = run.change.get("registry")
     with session.work.transaction():
         if version:
             session.journal.record_version(version["table"], version["to"], version.get("definition"), run.description)
-        session.journal.set_fingerprint_after(fingerprint)
+        session.journal.set_fingerprint_after(catalog.fingerprint, catalog.to_json())
         session.journal.set_status("applied")
         session.journal.release()
         session.journal.event("applied", f"version {version['to']} of {version['table']}" if version else "")

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from schema_change.core.backup.checksums import checksums, differences
 from schema_change.core.backup.manifest import read_manifest
+from schema_change.core.backup.scope import backup_scope
 from schema_change.core.backup.scratch import drop_scratch, restore_to_scratch, scratch_name, scratch_server
 from schema_change.core.catalog.diff import diff
 from schema_change.core.catalog.read import read_catalog
@@ -51,7 +52,8 @@ def _rehearse(session: Session, scratch: Target) -> dict[str, Any]:
     plan = session.plan()
     with scratch.connect("rehearse") as connection:
         before = read_catalog(connection).restricted(plan.scope)
-        rows_before = checksums(connection, plan.written)
+        tables = backup_scope(connection, plan.written, ())  # those that exist before the change
+        rows_before = checksums(connection, tables)
         registry.install(connection)
     first, second = uuid4(), uuid4()
     with _on_copy(session, scratch, first) as copy:
@@ -70,7 +72,7 @@ def _rehearse(session: Session, scratch: Target) -> dict[str, Any]:
         ]
         copy.undo_all()
         _assert_undone(copy, before.to_json(), before.fingerprint)
-        if changed := differences(rows_before, checksums(copy.side, plan.written)):
+        if changed := differences(rows_before, checksums(copy.side, tables)):
             raise PreCheckFailed(
                 "the rehearsed rollback did not give the rows back: " + "; ".join(changed[:5]),
                 hint="nothing was changed; correct the undo of the change",

@@ -8,9 +8,9 @@ from uuid import UUID
 from upath import UPath
 
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
-from schema_change.core.database import Target
+from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, JournalError
-from schema_change.core.journal.journal import Journal, RunRow, get_run
+from schema_change.core.journal.journal import Journal, RunRow, applied_since, get_run
 from schema_change.core.names import Table
 from schema_change.core.stages.session import Note, Session
 
@@ -60,14 +60,23 @@ def restore_run(
     else:
         result = restore_tables(target, folder, tables, note=note)
     with target.connect("restore") as connection, connection.transaction():
-        journal = Journal(connection, run_id, actor)
-        journal.event("restored", result.lost_writes())
+        Journal(connection, run_id, actor).event("restored", result.lost_writes())
         if database:
-            # The schema is the old one again, so the change has not happened.
-            journal.forget_versions()
-            journal.set_status("restored")
-            journal.release()
+            _take_back(connection, run_id, result, actor)
     return result
+
+
+def _take_back(connection: Connection, run_id: UUID, result: RestoreResult, actor: str) -> None:
+    """Say in the journal that this change, and those that landed after its backup, have not happened."""
+    later = [other for other in applied_since(connection, result.taken_at) if other != run_id]
+    for each in (run_id, *later):
+        journal = Journal(connection, each, actor)
+        journal.forget_versions()
+        journal.set_status("restored")
+        journal.release()
+    for other in later:
+        message = f"the database was put back to {result.taken_at:%Y-%m-%d %H:%M:%S %Z} by a restore of run {run_id}"
+        Journal(connection, other, actor).event("restored", message)
 
 
 def _folder(run: RunRow) -> UPath:

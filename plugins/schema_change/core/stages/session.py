@@ -94,7 +94,7 @@ def open_session(
             side=side,
             executor=LockSafeExecutor(work, side, settings, note),
             journal=journal,
-            backfill=BackfillSettings(target_ms=options.batch_target_ms),
+            backfill=BackfillSettings(target_ms=options.batch_target_ms, lock_wait_s=options.lock_wait_s),
             note=note,
             on_progress=lambda step, progress: note(describe(step, progress)),
         )

@@ -1,0 +1,1 @@
+"""``schema-change``: the same engine without Airflow."""

@@ -1,0 +1,279 @@
+"""``plan`` and ``apply``: the stages of a run, in the order of the DAG."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+
+from schema_change.cli import arguments as flags
+from schema_change.cli import targets
+from schema_change.cli.console import StageLine, confirm, interactive, out, show_error, show_markdown
+from schema_change.core.errors import (
+    ConfigurationError,
+    JournalError,
+    OwnershipError,
+    PreCheckFailed,
+    SchemaChangeError,
+)
+from schema_change.core.journal.journal import FINAL, Journal, RunRow
+from schema_change.core.planning.approval import Approval
+from schema_change.core.report import report_text, run_report
+from schema_change.core.stages import STAGES
+from schema_change.core.stages.origin import adopt, is_alive
+from schema_change.core.stages.request import Request
+from schema_change.core.stages.runner import Runner
+
+FORWARD = STAGES[: STAGES.index("rollback")]
+#: After everything else has ended; the journal decides whether there is something to roll back.
+FINISH = STAGES[STAGES.index("rollback") : STAGES.index("outcome")]
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Show the migration guide and every pre-check; the target is only read."""
+    change = flags.changes_of(arguments).get(arguments.change)
+    target = targets.resolve(change.conn_id, arguments.target)
+    options = flags.options_of(arguments, dry_run=True)
+    request = flags.request_of(arguments, target, uuid4(), options, change=change)
+    failed: PreCheckFailed | None = None
+    try:
+        data = dict(Runner(request, progress=lambda line: None).run("pre_check").data)
+    except PreCheckFailed as error:
+        if "guide" not in error.data:
+            raise
+        data, failed = error.data, error
+    page = request.folder / "guide.html"
+    if arguments.html:
+        arguments.html.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    # A dry run leaves nothing behind, not even here.
+    with contextlib.suppress(OSError):
+        page.unlink()
+        (request.folder / "guide.md").unlink()
+        request.folder.rmdir()
+    if arguments.json:
+        out().print(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        show_markdown(data["guide"])
+    if failed is not None:
+        show_error(failed)
+    return 1 if failed else 0
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    """Run a change, or go on with a run that was cut off; return 0 only when the change landed."""
+    change = flags.changes_of(arguments).get(arguments.change)
+    target = targets.resolve(change.conn_id, arguments.target)
+    run = flags.find_run(target, arguments.run) if arguments.run else None
+    if arguments.run and run is None:
+        flags.run_of(target, arguments.run)
+    request = flags.request_of(
+        arguments,
+        target,
+        run.run_id if run else uuid4(),
+        flags.options_of(arguments, run.options if run else None),
+        change=change,
+    )
+    if run is not None:
+        _ensure_resumable(run, change.id)
+        with target.connect("cli") as connection:
+            adopt(connection, run.run_id, origin=request.requested_from, actor=request.requested_by)
+    with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
+        out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
+        return _run(arguments, request)
+
+
+@contextlib.contextmanager
+def interruptible(request: Request, command: str) -> Iterator[None]:
+    """Tell how to go on when a person, or a lost server, stops what runs."""
+    try:
+        yield
+    except (KeyboardInterrupt, psycopg.OperationalError) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"the server is gone: {error}"
+        raise JournalError(
+            f"{why}; the journal knows how far run {request.run_id} came",
+            hint=f"go on: {command}\n    or undo: schema-change rollback --run {request.run_id}",
+        ) from error
+
+
+def run_stage(request: Request, stage: str) -> None:
+    """Run a stage and print its line; when interrupted, cancel what it runs in the database."""
+    with StageLine(stage) as line:
+        runner = Runner(request, progress=line.progress)
+        try:
+            result = runner.run(stage)
+        except KeyboardInterrupt:
+            runner.cancel()
+            raise
+        line.finish(result.status, result.summary)
+
+
+def print_report(request: Request) -> None:
+    """Print what became of a run."""
+    with request.target.connect("cli") as connection:
+        report = run_report(Journal(connection, request.run_id))
+    out().print()
+    out().print(report_text(report))
+    out().print(f"report      {request.folder / 'report.html'}")
+
+
+def _run(arguments: argparse.Namespace, request: Request) -> int:
+    failure: SchemaChangeError | None = None
+    try:
+        _forward(arguments, request)
+    except _NotApproved:
+        raise
+    except SchemaChangeError as error:
+        if isinstance(error, ConfigurationError) or not flags.find_run(request.target, request.run_id):
+            raise
+        failure = error
+    for stage in FINISH:
+        try:
+            run_stage(request, stage)
+        except SchemaChangeError as error:
+            failure = error
+    print_report(request)
+    try:
+        Runner(request, progress=lambda line: None).run("outcome")
+    except SchemaChangeError as error:
+        show_error(failure or error)
+        return 1
+    return 0
+
+
+def _forward(arguments: argparse.Namespace, request: Request) -> None:
+    done = _stages_done(request)
+    for stage in FORWARD:
+        if stage in done:
+            continue
+        if stage == "approve":
+            _approve(arguments, request)
+        if stage == "migrate" and not (arguments.yes or _agreed(request)):
+            raise PreCheckFailed("nobody said yes", hint="nothing was changed; --yes asks no question")
+        run_stage(request, stage)
+
+
+def _stages_done(request: Request) -> set[str]:
+    if not flags.find_run(request.target, request.run_id):
+        return set()
+    with request.target.connect("cli") as connection:
+        stages = Journal(connection, request.run_id).stages().values()
+        return {s.stage for s in stages if s.status in {"done", "skipped"}}
+
+
+def _agreed(request: Request) -> bool:
+    """Ask before the first change; without a terminal, the command itself is the answer."""
+    if not interactive():
+        return True
+    assert request.change is not None  # noqa: S101 - apply has read it
+    return confirm(f"Everything is checked. Apply {request.change.id} to {request.target.database}?")
+
+
+# -- approvals ------------------------------------------------------------------------------------------------------
+
+
+class _NotApproved(ConfigurationError):
+    """The run waits for somebody's approval."""
+
+
+def _approve(arguments: argparse.Namespace, request: Request) -> None:
+    """Record the approvals given; raise when some are missing and there is nobody to ask."""
+    runner = Runner(request, progress=lambda line: None)
+    given = dict(arguments.approved_by)
+    for approval in runner.approvals():
+        user = given.pop(approval.role, "") or (_ask(approval) if interactive() else "")
+        if user:
+            comment = f"given on the command line of {getpass.getuser()}"
+            try:
+                runner.record_approval(role=approval.role, user=user, comment=comment)
+            except PreCheckFailed as error:
+                show_error(error)
+    if missing := runner.approvals():
+        raise _NotApproved(
+            "the change waits for approval by " + "; ".join(map(_who, missing)) + f" ({missing[0].reason})",
+            hint=f"schema-change apply {arguments.change} --run {request.run_id}"
+            + _same_target(arguments)
+            + "".join(f" --approved-by {a.role}=USER" for a in missing),
+        )
+
+
+def _ask(approval: Approval) -> str:
+    return input(f"{approval.reason}\nApproved as {_who(approval)} by (a name, empty for nobody): ").strip()
+
+
+def _who(approval: Approval) -> str:
+    return f"{approval.role} ({', '.join(approval.users) or 'anybody but the requester'})"
+
+
+# -- going on -------------------------------------------------------------------------------------------------------
+
+
+def _ensure_resumable(run: RunRow, change_id: str) -> None:
+    if run.change_id != change_id:
+        raise JournalError(f"run {run.run_id} is of {run.change_id}", hint=f"schema-change apply {run.change_id} …")
+    if run.status in FINAL:
+        raise JournalError(f"run {run.run_id} is over ({run.status})", hint="leave --run out to start a new one")
+    if run.status in {"rolling_back", "rollback_failed"}:
+        raise JournalError(
+            f"run {run.run_id} is being undone ({run.status})", hint=f"schema-change rollback --run {run.run_id}"
+        )
+    if run.requested_from.startswith("airflow:"):
+        raise JournalError(
+            f"run {run.run_id} belongs to {run.requested_from.removeprefix('airflow:')}",
+            hint="clear its failed task in Airflow",
+        )
+    ensure_not_at_work(run)
+
+
+def ensure_not_at_work(run: RunRow) -> None:
+    """Raise OwnershipError while the process that asked for a run is still there."""
+    if is_alive(run.requested_from):
+        raise OwnershipError(f"run {run.run_id} is at work in {run.requested_from}", hint="wait for it, or stop it")
+
+
+def _same_target(arguments: argparse.Namespace) -> str:
+    return f" --target {arguments.target}" if arguments.target else ""
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both commands."""
+    parser = commands.add_parser("plan", help="show what a change would do; writes nothing")
+    parser.add_argument("change", metavar="CHANGE")
+    flags.add_target(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the guide as a page")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    _add_common(parser, plan)
+
+    parser = commands.add_parser("apply", help="run a change; undo it when anything fails")
+    parser.add_argument("change", metavar="CHANGE")
+    flags.add_target(parser)
+    parser.add_argument("--yes", action="store_true", help="ask no question before the first change")
+    parser.add_argument(
+        "--approved-by",
+        action="append",
+        default=[],
+        type=_approval,
+        metavar="ROLE=USER",
+        help="may be repeated; audited",
+    )
+    parser.add_argument("--run", type=UUID, metavar="ID", help="go on with this run")
+    _add_common(parser, apply)
+
+
+def _add_common(parser: argparse.ArgumentParser, function: object) -> None:
+    flags.add_running(parser)
+    flags.add_changes(parser)
+    flags.add_options(parser)
+    parser.set_defaults(function=function)
+
+
+def _approval(text: str) -> Sequence[str]:
+    role, equals, user = text.partition("=")
+    if not (equals and role and user):
+        raise argparse.ArgumentTypeError("write ROLE=USER")
+    return role, user

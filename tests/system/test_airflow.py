@@ -1,0 +1,188 @@
+"""People approve and reject through Airflow's own API; the DAGs beside the changes do their work.
+
+The tests follow one another: the last ones look at what the first one did.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.airflow import Airflow
+from demo.api import AirflowApi
+from demo.postgres import Server, free_port
+from schema_change.core.database import Connection, Target
+from schema_change.core.errors import ConfigurationError
+from schema_change.core.journal.journal import RunRow, get_run
+from schema_change.operators.request import run_id_of
+from tests.airflow_home import ROOT
+from tests.changes import write_change
+
+pytestmark = pytest.mark.system
+
+DBA = "database_administrator"
+SHOP = "shop"
+SUITE = """
+name: features
+table: public.features
+expectations:
+  - type: expect_table_row_count_to_be_between
+    kwargs: {min_value: 10}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(server_18: Server) -> Target:
+    """A table with a view on it, which makes a change of it one that somebody has to approve."""
+    with server_18.target().connect("test") as admin:
+        admin.execute("CREATE DATABASE airflow")
+        admin.execute("CREATE DATABASE shop")
+    target = server_18.target("shop", SHOP)
+    with target.connect("test") as connection:
+        connection.execute("CREATE TABLE public.features (id integer PRIMARY KEY)")
+        connection.execute("INSERT INTO public.features SELECT generate_series(1, 10)")
+        connection.execute("CREATE VIEW public.readers AS SELECT id FROM public.features")
+    return target
+
+
+@pytest.fixture(scope="module")
+def airflow(shop: Target, server_18: Server) -> Iterator[Airflow]:
+    """A real Airflow that knows two changes of the shop and a suite."""
+    with tempfile.TemporaryDirectory(prefix="airflow_system_") as folder:
+        home = Path(folder)
+        for number in (1, 2):
+            write_change(home / "include" / "sql" / "changes", number, conn_id=SHOP)
+        suites = home / "include" / "expectations"
+        suites.mkdir()
+        (suites / "features.yaml").write_text(SUITE, encoding="utf-8")
+        (home / "approvers.yaml").write_text(f"{DBA}: [dba]\n", encoding="utf-8")
+        airflow = Airflow(
+            home=home / "airflow",
+            metadata=server_18.target("airflow"),
+            port=free_port(),
+            dags=ROOT / "dags",
+            plugins=ROOT / "plugins",
+            connections={SHOP: shop},
+            settings={
+                "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(home / "include" / "sql" / "changes"),
+                "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(suites),
+                "AIRFLOW__SCHEMA_CHANGE__APPROVERS_FILE": str(home / "approvers.yaml"),
+                "AIRFLOW__SCHEMA_CHANGE__ARTIFACTS_URL": (home / "artifacts").as_uri(),
+            },
+        )
+        try:
+            airflow.start()
+            airflow.wait_healthy()
+            airflow.wait_for_dags(change_id(1), "reconcile", "data_quality", "restore")
+            yield airflow
+        finally:
+            airflow.stop()
+
+
+@pytest.fixture
+def connection(shop: Target) -> Iterator[Connection]:
+    with shop.connect("test") as connection:
+        yield connection
+
+
+def change_id(number: int) -> str:
+    return f"{number:03}_add_extreme_{number}"
+
+
+def ask(api: AirflowApi, dag_id: str) -> str:
+    """Trigger a run and wait until it asks for approval; return its id."""
+    run_id = api.trigger(dag_id)
+    try:
+        api.wait_for_task(dag_id, run_id, "approve", frozenset({"awaiting_input"}), 60)
+    except ConfigurationError as error:
+        raise AssertionError(f"{error}\n{api.log(dag_id, run_id, 'plan')}") from error
+    time.sleep(3)  # see AirflowApi.answer
+    return run_id
+
+
+def journal(connection: Connection, dag_id: str, run_id: str) -> RunRow:
+    run = get_run(connection, run_id_of(dag_id, run_id))
+    assert run is not None
+    return run
+
+
+def has_column(connection: Connection, name: str) -> bool:
+    sql = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.features'::regclass AND attname = %s"
+    return connection.execute(sql, [name]).fetchone() == (1,)
+
+
+def test_who_has_the_role_approves_and_the_change_lands(airflow: Airflow, connection: Connection) -> None:
+    dag_id = change_id(1)
+    with airflow.api("admin") as admin, airflow.api("lead") as lead, airflow.api("dba") as dba:
+        run_id = ask(admin, dag_id)
+        (question,) = admin.pending_approvals(dag_id, run_id)
+        assert "readers" in question["body"]
+        for other in (lead, admin):
+            with pytest.raises(ConfigurationError, match="403"):
+                other.answer(dag_id, run_id, "approve", "Approve", {"comment": None}, map_index=0)
+        dba.answer(dag_id, run_id, "approve", "Approve", {"comment": "seen the view"}, map_index=0)
+        assert admin.wait_for_run(dag_id, run_id, 120) == "success", admin.task_states(dag_id, run_id)
+    assert has_column(connection, "extreme_1")
+    run = journal(connection, dag_id, run_id)
+    assert (run.status, run.requested_by) == ("applied", "admin")
+
+
+def test_a_rejection_ends_the_run_before_anything_is_touched(airflow: Airflow, connection: Connection) -> None:
+    dag_id = change_id(2)
+    with airflow.api("admin") as admin, airflow.api("dba") as dba:
+        run_id = ask(admin, dag_id)
+        dba.answer(dag_id, run_id, "approve", "Reject", {"comment": "not today"}, map_index=0)
+        assert admin.wait_for_run(dag_id, run_id, 120) == "failed"
+        states = admin.task_states(dag_id, run_id)
+    assert (states["approve"], states["backup"], states["migrate"]) == ("failed", "upstream_failed", "upstream_failed")
+    assert (states["rollback"], states["report"], states["outcome"]) == ("skipped", "success", "failed")
+    run = journal(connection, dag_id, run_id)
+    assert run.status == "stopped"
+    assert "rejected by dba: not today" in str(run.error)
+    assert not has_column(connection, "extreme_2")
+
+
+def test_nobody_approves_the_run_they_asked_for(airflow: Airflow) -> None:
+    dag_id = change_id(2)
+    with airflow.api("dba") as dba:
+        run_id = dba.trigger(dag_id)
+        assert dba.wait_for_run(dag_id, run_id, 120) == "failed"
+        assert dba.task_states(dag_id, run_id)["approve"] == "failed"
+
+
+def test_reconcile_ends_a_run_that_was_marked_failed(airflow: Airflow, connection: Connection) -> None:
+    """Airflow skips the rollback of a run that a person marks as failed."""
+    dag_id = change_id(2)
+    with airflow.api("admin") as admin:
+        run_id = ask(admin, dag_id)
+        admin.set_run_state(dag_id, run_id, "failed")
+        assert journal(connection, dag_id, run_id).status == "planned"
+        admin.wait_for_run("reconcile", admin.trigger("reconcile", {"conn_ids": [SHOP]}), 120)
+    assert journal(connection, dag_id, run_id).status == "stopped"
+
+
+def test_the_data_of_a_connection_are_checked(airflow: Airflow, connection: Connection) -> None:
+    with airflow.api("admin") as admin:
+        run_id = admin.trigger("data_quality", {"conn_ids": [SHOP]})
+        assert admin.wait_for_run("data_quality", run_id, 120) == "success"
+    stored = (
+        "SELECT suite, status FROM schema_change.data_quality_results WHERE dag_id = 'data_quality' AND run_id = %s"
+    )
+    assert connection.execute(stored, [f"data_quality/{run_id}"]).fetchall() == [("features", "passed")]
+
+
+def test_a_backup_is_put_back_when_the_person_says_which(airflow: Airflow, connection: Connection) -> None:
+    found = connection.execute("SELECT run_id FROM schema_change.run WHERE status = 'applied'").fetchone()
+    assert found is not None
+    asked = {"conn_id": SHOP, "run_id": str(found[0]), "confirm": change_id(2)}
+    connection.execute("DELETE FROM public.features WHERE id > 3")
+    with airflow.api("admin") as admin:
+        assert admin.wait_for_run("restore", admin.trigger("restore", asked), 120) == "failed"
+        assert connection.execute("SELECT count(*) FROM public.features").fetchone() == (3,)
+        run_id = admin.trigger("restore", {**asked, "confirm": change_id(1)})
+        assert admin.wait_for_run("restore", run_id, 120) == "success", admin.log("restore", run_id, "restore")
+    assert connection.execute("SELECT count(*) FROM public.features").fetchone() == (10,)
