@@ -35,7 +35,7 @@ class Bench:
     folder: Path
     options: Options = field(default_factory=Options)
 
-    def write(self, change_id: str, document: Mapping[str, Any] | None = None, **scripts: Any) -> str:
+    def write(self, change_id: str, document: Mapping[str, Any] | None = None, /, **scripts: str) -> str:
         folder = self.folder / "changes" / change_id
         folder.mkdir(parents=True, exist_ok=True)
         document = {"description": "a test", "conn_id": "target", **(document or {})}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from schema_change.cli.main import main
 from schema_change.core.database import Connection, Target
@@ -263,6 +265,20 @@ def test_the_record_holds_no_connection_parameter(bench: Bench, connection: Conn
     assert all("se(ret" not in f.read_text(errors="replace") for f in Path().rglob("*") if f.is_file())
 
 
+def test_the_commands_of_the_documentation_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WEATHER", url(target))
+    folder = Path("include/sql/changes/001_add_wind_chill")
+    folder.mkdir(parents=True)
+    document = {"description": "Wind chill", "conn_id": "weather", "operations": [FILL]}
+    (folder / "change.yaml").write_text(yaml.safe_dump(document))
+    blocks = re.findall(r"^```console\n(.*?)^```", (ROOT / "docs/cli.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) >= 7
+    for program, *arguments in commands:
+        assert program == "schema-change"
+        assert main(arguments) == 0, arguments
+
+
 # -- a run that is held in the middle of its backfill ---------------------------------------------------------------
 
 PAUSE = """
@@ -271,7 +287,7 @@ CREATE FUNCTION schema_change.pause() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER pause AFTER INSERT ON schema_change.run FOR EACH ROW EXECUTE FUNCTION schema_change.pause();
 """
 GO_ON = "UPDATE schema_change.control SET paused = false"
-FILLING = "SELECT FROM schema_change.step WHERE phase = 'backfill' AND status = 'started'"
+FILLING = "SELECT true FROM schema_change.step WHERE phase = 'backfill' AND status = 'started'"
 
 
 @contextlib.contextmanager

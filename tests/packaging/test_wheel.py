@@ -22,26 +22,6 @@ from schema_change.core.binaries import BIN_VARIABLE
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "plugins" / "schema_change"
 SQL_FOLDERS = ("registry", "queries", "checks")
-#: Runs a change as the tests' bench does, with what the wheel has.
-DRIVER = """
-import os
-from pathlib import Path
-from uuid import uuid4
-
-from upath import UPath
-
-from schema_change.core.changes.load import load_changes
-from schema_change.core.database import Target
-from schema_change.core.stages import STAGES
-from schema_change.core.stages.request import Options, Request
-from schema_change.core.stages.runner import Runner
-
-(change,) = load_changes(Path("changes")).changes
-target = Target.from_dsn("target", os.environ["TARGET"])
-request = Request(uuid4(), change, target, Options(), UPath("artifacts"), requested_by="tester")
-for stage in STAGES:
-    print(Runner(request).run(stage))
-"""
 CHANGE = """
 description: a test
 conn_id: target
@@ -193,6 +173,11 @@ print(json.dumps({
     assert "<style" in found["style"]
 
 
+@pytest.mark.slow
+def test_the_command_explains_itself(installed: Installed) -> None:
+    assert {"apply", "plan", "rollback", "restore"} <= set(installed.run("schema-change", "--help").split())
+
+
 @pytest.fixture
 def server(server_18: Server) -> Server:
     """One version is enough: what is tested is the package."""
@@ -202,7 +187,7 @@ def server(server_18: Server) -> Server:
 @pytest.mark.slow
 def test_a_change_lands_on_a_real_server(installed: Installed, server: Server) -> None:
     name = f"wheel_{uuid4().hex[:8]}"
-    change = installed.home / "changes" / "001_fahrenheit"
+    change = installed.home / "include" / "sql" / "changes" / "001_fahrenheit"
     change.mkdir(parents=True)
     (change / "change.yaml").write_text(CHANGE, encoding="utf-8")
     target = server.target(name)
@@ -212,10 +197,11 @@ def test_a_change_lands_on_a_real_server(installed: Installed, server: Server) -
             with target.connect("test") as session:
                 session.execute("CREATE TABLE public.readings (id integer PRIMARY KEY, celsius numeric)")
                 session.execute("INSERT INTO public.readings SELECT g, g FROM generate_series(1, 100) AS g")
-            parameters = {**target.parameters}
-            dsn = " ".join(f"{key}={value}" for key, value in parameters.items())
-            bin_folder = str(server.installation.bin)
-            installed.run("python", "-c", DRIVER, TARGET=dsn, **{BIN_VARIABLE: bin_folder})
+            url = f"postgresql://postgres@127.0.0.1:{server.port}/{name}"
+            # The client tools of these tests' environment are not in the new one.
+            tools = {BIN_VARIABLE: str(server.installation.bin)}
+            said = installed.run("schema-change", "apply", "001_fahrenheit", "--yes", "--target", url, **tools)
+            assert "validate" in said
             with target.connect("test") as session:
                 query = "SELECT sum(fahrenheit - celsius * 9 / 5 - 32), count(fahrenheit) FROM public.readings"
                 assert session.execute(query).fetchall() == [(0, 100)]

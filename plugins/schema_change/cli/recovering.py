@@ -10,9 +10,9 @@ from uuid import UUID
 
 from schema_change.cli import arguments as flags
 from schema_change.cli.console import confirm, interactive, out, show_error
-from schema_change.cli.running import FINISH, ensure_not_at_work, interruptible, print_report, run_stage
+from schema_change.cli.running import ensure_not_at_work, finish, interruptible, print_report
 from schema_change.core.database import Target
-from schema_change.core.errors import BackupError, ConfigurationError, JournalError, SchemaChangeError
+from schema_change.core.errors import BackupError, ConfigurationError, JournalError
 from schema_change.core.journal.journal import RunRow
 from schema_change.core.names import Table
 from schema_change.core.stages.origin import is_gone
@@ -33,13 +33,8 @@ def rollback(arguments: argparse.Namespace) -> int:
         )
     ensure_not_at_work(run)
     request = _request(arguments, target, run)
-    failed: SchemaChangeError | None = None
     with interruptible(request, f"schema-change rollback --run {run.run_id}"):
-        for stage in FINISH:
-            try:
-                run_stage(request, stage)
-            except SchemaChangeError as error:
-                failed = error
+        failed = finish(request)
         print_report(request)
     if failed is not None:
         show_error(failed)

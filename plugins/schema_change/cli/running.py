@@ -113,6 +113,17 @@ def run_stage(request: Request, stage: str) -> None:
         line.finish(result.status, result.summary)
 
 
+def finish(request: Request) -> SchemaChangeError | None:
+    """Run the stages that end a run, whatever became of it; return the last error."""
+    failure: SchemaChangeError | None = None
+    for stage in FINISH:
+        try:
+            run_stage(request, stage)
+        except SchemaChangeError as error:
+            failure = error
+    return failure
+
+
 def print_report(request: Request) -> None:
     """Print what became of a run."""
     with request.target.connect("cli") as connection:
@@ -132,11 +143,13 @@ def _run(arguments: argparse.Namespace, request: Request) -> int:
         if isinstance(error, ConfigurationError) or not flags.find_run(request.target, request.run_id):
             raise
         failure = error
-    for stage in FINISH:
-        try:
-            run_stage(request, stage)
-        except SchemaChangeError as error:
-            failure = error
+    except psycopg.OperationalError:
+        raise  # without a server nothing can be undone now
+    except Exception:
+        # A bug of ours. First the database is given back, then the bug is shown.
+        finish(request)
+        raise
+    failure = finish(request) or failure
     print_report(request)
     try:
         Runner(request, progress=lambda line: None).run("outcome")

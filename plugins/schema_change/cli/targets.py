@@ -64,7 +64,7 @@ def _from_environment(conn_id: str) -> dict[str, Any]:
         )
     try:
         found = _of_json(json.loads(text)) if text.startswith("{") else _of_url(text)
-    except (ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise ConfigurationError(
             f"{variable} cannot be read as a connection", hint="write a URL or JSON, as for Airflow"
         ) from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -37,4 +36,4 @@ def _blocks(file: str) -> dict[str, str]:
 
 def block(file: str, name: str) -> sql.SQL:
     """Return the block ``name`` of ``<file>.sql``, for example ``block("queries/journal", "start_step")``."""
-    return sql.SQL(cast("LiteralString", _blocks(file)[name]))
+    return sql.SQL(_blocks(file)[name])

@@ -15,8 +15,8 @@ from schema_change.factory.params import params_of
 from schema_change.operators.approve import ApproveOperator
 from schema_change.operators.stage import PlanOperator, StageOperator
 
-#: Far above what a stage should take; a task that hits its limit cancels its statement and the run rolls back. The run
-#: itself has no limit: Airflow would skip the rollback.
+#: Far above what a stage should take; a task that hits its limit cancels its statement and fails. The run itself has no
+#: limit: Airflow would skip the rollback.
 _LIMITS = {
     "plan": timedelta(hours=1),
     "backup": timedelta(hours=24),

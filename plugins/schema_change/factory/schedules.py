@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
 
 from schema_change.core.changes.load import load_changes
 from schema_change.factory.params import CONN_ID, conn_id_param
@@ -26,7 +26,8 @@ def data_quality_dag(changes: Path, suites: Path) -> DAG:
     with DAG(
         dag_id="data_quality",
         description="Runs the expectation suites of each connection and stores the results in its database",
-        schedule="@daily",
+        # An interval, @daily too, would run at once when the DAG appears.
+        schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC"),
         params=_connections_param(changes),
         default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=5)},
         **_COMMON,

@@ -94,11 +94,16 @@ def test_the_audit_trail_tells_who_did_what_where(installed: Connection, new_run
 
 def test_an_entry_commits_with_the_work_it_describes(target: Target, installed: Connection, new_run: NewRun) -> None:
     journal = new_run()
-    with target.connect("look") as other:
-        with pytest.raises(psycopg.errors.DivisionByZero), installed.transaction():
+
+    def work() -> None:
+        with installed.transaction():
             journal.set_step(1, "done")
             journal.event("step_done")
             installed.execute("SELECT 1/0")
+
+    with target.connect("look") as other:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            work()
         assert journal.on(other).steps()[0].status == "planned"
         assert journal.on(other).events() == []
 

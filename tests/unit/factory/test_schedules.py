@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk import CronTriggerTimetable
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -26,7 +27,7 @@ def test_data_quality_and_reconcile_know_the_connections_of_the_changes(root: Pa
         assert dag.max_active_runs == 1
         assert not dag.catchup
         DagSerialization.to_dict(dag)
-    assert str(quality.schedule) == "@daily"
+    assert isinstance(quality.schedule, CronTriggerTimetable)  # not an interval, which would run at once
     assert str(reconcile.schedule) == str(timedelta(minutes=10))
 
 

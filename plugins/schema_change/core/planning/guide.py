@@ -66,7 +66,11 @@ def _context(
         "steps": [_step(number, step, catalog, took) for number, step in enumerate(plan.steps, start=1)],
         "undo": [step for step in reversed(plan.steps) if step.phase is not Phase.CONTRACT and _has_undo(step)],
         "one_way": any(step.phase is Phase.CONTRACT for step in plan.steps),
-        "checks": sorted(checks, key=lambda c: _URGENT.get(c.status, len(_URGENT))),
+        # The check of that name says again what the findings are.
+        "problems": sorted(
+            (c for c in checks if c.status in _URGENT and c.name != "lint"), key=lambda c: _URGENT[c.status]
+        ),
+        "checked": len(checks),
         "passed": sum(c.status == "pass" for c in checks),
         "window": str(change.window) if change.window else "",
     }

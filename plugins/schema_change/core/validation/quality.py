@@ -53,6 +53,9 @@ def run_data_quality(
 
 
 def suites_for(conn_id: str, suites_root: Path) -> tuple[Suite, ...]:
-    """Read every YAML file below a folder; return the suites for a connection, in order of their files."""
-    files = sorted(p for p in suites_root.rglob("*") if p.suffix in {".yaml", ".yml"})
+    """Read the YAML files of a folder; return the suites for a connection, in order of their files.
+
+    Files in folders below it are not read: a suite for one change, whose columns may not be there yet, belongs there.
+    """
+    files = sorted(p for p in suites_root.iterdir() if p.suffix in {".yaml", ".yml"})
     return tuple(s for file in files for s in load_suite(file) if s.conn_id in {None, conn_id})
