@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
+from schema_change.cli import running
 from schema_change.cli.main import main
 from schema_change.core.database import Connection, Target
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal
 from schema_change.core.report import report_text, run_report
+from schema_change.core.stages import runner
 from tests.bench import Bench
 
 Rows = Callable[[str], list[Any]]
@@ -130,7 +132,7 @@ def test_a_broken_expectation_rolls_back(bench: Bench, rows: Rows, capsys: pytes
     bench.expectations("frozen.yaml", NEVER_BELOW_32)
     bench.write("001_frozen", {"operations": [FILL], "expectations": "frozen.yaml"})
     before = bench.state()
-    assert cli("apply", "001_frozen", "--yes") == 1
+    assert cli("apply", "001_frozen", "--yes", "--skip-rehearsal") == 1
     shown = capsys.readouterr()
     assert "not_frozen" in shown.err
     assert "The change was rolled back" in shown.out
@@ -161,6 +163,36 @@ def test_who_must_approve_is_said_and_the_run_goes_on_with_the_answer(
     assert rows("SELECT count(*) FROM readings WHERE note IS NULL") == [(0,)]
     given = rows("SELECT object_name, actor FROM schema_change.event WHERE kind = 'approved' ORDER BY object_name")
     assert given == [("database_administrator", "dba"), ("lead_developer", "ben"), ("product_owner", "cem")]
+
+
+def test_a_person_is_asked_before_the_first_change(
+    bench: Bench, rows: Rows, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(running, "interactive", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "")
+    bench.write("001_fill", {"operations": [FILL]})
+    before = bench.state()
+    assert cli("apply", "001_fill", "--skip-backup") == 1
+    assert "Apply 001_fill to" in asked[0]
+    assert "nothing was changed" in capsys.readouterr().err
+    assert rows("SELECT status FROM schema_change.run") == [("stopped",)]
+    assert bench.state() == before
+
+
+def test_a_bug_shows_itself_after_the_database_was_given_back(
+    bench: Bench, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(_: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(runner, "_FUNCTIONS", {**runner._FUNCTIONS, "validate": bug})
+    bench.write("001_fill", {"operations": [FILL]})
+    before = bench.state()
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli("apply", "001_fill", "--yes", "--skip-backup")
+    assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
+    assert bench.state() == before
 
 
 def test_a_killed_run_goes_on_from_the_journal(bench: Bench, connection: Connection, rows: Rows) -> None:
@@ -254,7 +286,7 @@ def test_the_record_holds_no_connection_parameter(bench: Bench, connection: Conn
     os.environ["PGPASSWORD"] = "se(ret"
     try:
         bench.write("001_fill", {"operations": [FILL]})
-        assert cli("apply", "001_fill", "--yes") == 0
+        assert cli("apply", "001_fill", "--yes", "--skip-rehearsal") == 0
     finally:
         del os.environ["PGPASSWORD"]
         rows("ALTER ROLE CURRENT_USER PASSWORD NULL")

@@ -85,6 +85,18 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
     assert "secret" not in shown
 
 
+def test_the_stack_is_shown_only_when_asked_for(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_change(CHANGES, 1)
+    command = ["plan", "001_add_extreme_1"]
+    assert main(command) == 2
+    assert not caplog.records
+    assert main(["-v", *command]) == 2
+    assert [r.exc_info for r in caplog.records if r.exc_info]
+    assert "AIRFLOW_CONN_WEATHER is not set" in capsys.readouterr().err
+
+
 def test_help_is_no_error() -> None:
     assert main(["--help"]) == 0
     assert main(["apply", "--help"]) == 0

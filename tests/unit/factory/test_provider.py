@@ -9,7 +9,7 @@ import airflow
 import pytest
 from airflow import plugins_manager
 from airflow._shared.module_loading.file_discovery import find_path_from_directory
-from jsonschema import validate  # type: ignore[import-untyped]
+from jsonschema import validate
 
 from schema_change.get_provider_info import get_provider_info
 from schema_change.plugin import SchemaChangePlugin
