@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -88,3 +89,11 @@ def connection(target: Target) -> Iterator[Connection]:
     session.execute("SET lock_timeout = 0")
     yield session
     session.close()
+
+
+@pytest.fixture(autouse=True)
+def our_loggers() -> None:
+    """Undo what Airflow's logging configuration did: it disables every logger that exists when it is applied."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("schema_change") and isinstance(logger, logging.Logger):
+            logger.disabled = False

@@ -21,10 +21,12 @@ import yaml
 from schema_change.cli import running
 from schema_change.cli.main import main
 from schema_change.core.database import Connection, Target
+from schema_change.core.errors import OwnershipError
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal
 from schema_change.core.report import report_text, run_report
 from schema_change.core.stages import runner
+from schema_change.core.stages.session import Session
 from tests.bench import Bench
 
 Rows = Callable[[str], list[Any]]
@@ -158,6 +160,10 @@ def test_who_must_approve_is_said_and_the_run_goes_on_with_the_answer(
     assert run is not None
     assert cli("apply", "001_risky", *policy, "--run", run[1], "--approved-by", "database_administrator=ann") == 2
     assert "cannot approve" in capsys.readouterr().err
+    # As if the process that asked were gone: a run that only waits is nobody's to clean up.
+    rows("UPDATE schema_change.run SET requested_from = regexp_replace(requested_from, '[0-9]+$', '1')")
+    assert cli("reconcile") == 0
+    assert rows("SELECT status FROM schema_change.run") == [("planned",)]
     assert rows("SELECT count(*) FROM readings WHERE note IS NULL") == [(2000,)]
     assert cli("apply", "001_risky", *policy, "--run", run[1], "--approved-by", "database_administrator=dba") == 0
     assert rows("SELECT count(*) FROM readings WHERE note IS NULL") == [(0,)]
@@ -169,8 +175,13 @@ def test_a_person_is_asked_before_the_first_change(
     bench: Bench, rows: Rows, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return ""
+
     monkeypatch.setattr(running, "interactive", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "")
+    monkeypatch.setattr("builtins.input", answer)
     bench.write("001_fill", {"operations": [FILL]})
     before = bench.state()
     assert cli("apply", "001_fill", "--skip-backup") == 1
@@ -218,6 +229,19 @@ def test_a_killed_run_is_reconciled_and_shown(
     assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
     assert bench.state() == before
     assert cli("rollback", "--run", run_id) == 0, "it is undone already"
+
+
+def test_a_run_that_another_host_took_over_is_not_undone_here(
+    bench: Bench, connection: Connection, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(session: Session) -> NoReturn:
+        connection.execute("UPDATE schema_change.run SET requested_from = 'cli:elsewhere:1:2'")
+        raise OwnershipError("another task of this run is at work")
+
+    monkeypatch.setattr(runner, "_FUNCTIONS", {**runner._FUNCTIONS, "cutover": taken})
+    bench.write("001_fill", {"operations": [FILL]})
+    assert cli("apply", "001_fill", "--yes", "--skip-backup") == 1
+    assert rows("SELECT status FROM schema_change.run") == [("running",)]
 
 
 def test_a_run_whose_process_lives_is_left_alone(bench: Bench, connection: Connection, rows: Rows) -> None:

@@ -116,12 +116,15 @@ WITH batch AS (
     DELETE FROM schema_change.filled_row AS f
     WHERE
         f.run_id = {run_id} AND f.seq = {seq}
-        AND f.key IN (
-            SELECT x.key
-            FROM schema_change.filled_row AS x
-            WHERE x.run_id = {run_id} AND x.seq = {seq}
-            ORDER BY x.key
-            LIMIT {rows}
+        -- An array, so that the rows are fetched by key: without statistics a join would compare every row with every one.
+        AND f.key = ANY(
+            ARRAY(
+                SELECT x.key
+                FROM schema_change.filled_row AS x
+                WHERE x.run_id = {run_id} AND x.seq = {seq}
+                ORDER BY x.key
+                LIMIT {rows}
+            )
         )
     RETURNING f.key, f.value
 ),

@@ -77,12 +77,6 @@ FROM schema_change.run
 WHERE status = 'applied'
 ORDER BY finished_at;
 
--- name: last_fingerprint
-SELECT plan -> 'written' AS tables, fingerprint_after, run_id
-FROM schema_change.run
-WHERE status = 'applied' AND fingerprint_after IS NOT NULL
-ORDER BY finished_at DESC;
-
 -- name: set_status
 UPDATE schema_change.run
 SET
@@ -125,7 +119,8 @@ WHERE run_id = %(run_id)s AND seq = %(seq)s;
 UPDATE schema_change.step SET error = %(error)s WHERE run_id = %(run_id)s AND seq = %(seq)s;
 
 -- name: start_stage
-INSERT INTO schema_change.stage AS s (run_id, stage, status) VALUES (%(run_id)s, %(stage)s, 'started')
+INSERT INTO schema_change.stage AS s (run_id, stage, status, started_at)
+VALUES (%(run_id)s, %(stage)s, 'started', coalesce(%(started_at)s, clock_timestamp()))
 ON CONFLICT (run_id, stage) DO UPDATE SET
     status = 'started', tries = s.tries + 1, started_at = clock_timestamp(), finished_at = NULL;
 

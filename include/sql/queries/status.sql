@@ -1,7 +1,9 @@
 -- What the command line shows about runs.
 
 -- name: adopt
-UPDATE schema_change.run SET requested_from = %(origin)s WHERE run_id = %(run_id)s;
+UPDATE schema_change.run
+SET requested_from = %(origin)s
+WHERE run_id = %(run_id)s AND requested_from = %(before)s;
 
 -- name: backfills
 SELECT

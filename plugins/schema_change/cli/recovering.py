@@ -13,7 +13,7 @@ from schema_change.cli.console import confirm, interactive, out, show_error
 from schema_change.cli.running import ensure_not_at_work, finish, interruptible, print_report
 from schema_change.core.database import Target
 from schema_change.core.errors import BackupError, ConfigurationError, JournalError
-from schema_change.core.journal.journal import RunRow
+from schema_change.core.journal.journal import Journal, RunRow
 from schema_change.core.names import Table
 from schema_change.core.stages.origin import is_gone
 from schema_change.core.stages.reconcile import reconcile as reconcile_runs
@@ -79,7 +79,7 @@ def reconcile(arguments: argparse.Namespace) -> int:
     target = flags.target_of(arguments)
     results = reconcile_runs(
         target,
-        is_over=lambda run: is_gone(run.requested_from),
+        is_over=lambda run: is_gone(run.requested_from) and not _waits_for_approval(target, run),
         build=lambda run: _request(arguments, replace(target, conn_id=run.conn_id), run),
         only=arguments.run,
         progress=lambda line: out().print(f"    {line}"),
@@ -89,6 +89,12 @@ def reconcile(arguments: argparse.Namespace) -> int:
     if not results:
         out().print("nothing to do: every run has ended")
     return 1 if any(found.action.startswith("failed") for found in results) else 0
+
+
+def _waits_for_approval(target: Target, run: RunRow) -> bool:
+    """Tell whether a run has been planned only: it owns no table and may go on whenever it is approved."""
+    with target.connect("cli", read_only=True) as connection:
+        return run.status == "planned" and "backup" not in Journal(connection, run.run_id).stages()
 
 
 def _run_and_target(arguments: argparse.Namespace) -> tuple[RunRow, Target]:

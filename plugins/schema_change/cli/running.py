@@ -82,7 +82,7 @@ def apply(arguments: argparse.Namespace) -> int:
     if run is not None:
         _ensure_resumable(run, change.id)
         with target.connect("cli") as connection:
-            adopt(connection, run.run_id, origin=request.requested_from, actor=request.requested_by)
+            adopt(connection, run, origin=request.requested_from, actor=request.requested_by)
     with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
         out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
         return _run(arguments, request)
@@ -140,14 +140,15 @@ def _run(arguments: argparse.Namespace, request: Request) -> int:
     except _NotApproved:
         raise
     except SchemaChangeError as error:
-        if isinstance(error, ConfigurationError) or not flags.find_run(request.target, request.run_id):
+        if isinstance(error, ConfigurationError) or not _is_ours(request):
             raise
         failure = error
     except psycopg.OperationalError:
         raise  # without a server nothing can be undone now
     except Exception:
         # A bug of ours. First the database is given back, then the bug is shown.
-        finish(request)
+        if _is_ours(request):
+            finish(request)
         raise
     failure = finish(request) or failure
     print_report(request)
@@ -157,6 +158,12 @@ def _run(arguments: argparse.Namespace, request: Request) -> int:
         show_error(failure or error)
         return 1
     return 0
+
+
+def _is_ours(request: Request) -> bool:
+    """Tell whether the run was recorded, and nobody on another host has gone on with it meanwhile."""
+    run = flags.find_run(request.target, request.run_id)
+    return run is not None and run.requested_from == request.requested_from
 
 
 def _forward(arguments: argparse.Namespace, request: Request) -> None:

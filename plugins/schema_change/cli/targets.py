@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -33,8 +32,8 @@ def resolve(conn_id: str, given: str | None) -> Target:
     connection id itself is looked up in the environment. Raises ConfigurationError.
     """
     if given is not None and not is_conn_id(given):
-        return _complete(Target(conn_id, _from_argument(given)))
-    return _complete(Target(conn_id, _from_environment(given or conn_id)))
+        return Target(conn_id, _from_argument(given)).resolved()
+    return Target(conn_id, _from_environment(given or conn_id)).resolved()
 
 
 def _from_argument(text: str) -> dict[str, Any]:
@@ -110,21 +109,3 @@ def _parameters(*, conn_type: str, extra: Mapping[str, Any], **parameters: Any) 
     """Return libpq's parameters; of the extras those that are such, as Airflow's hook does."""
     words = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     return {"conn_type": conn_type, **{k: v for k, v in extra.items() if k in words}, **parameters}
-
-
-def _complete(target: Target) -> Target:
-    """Add what libpq would take from PG… variables or a service file, for the programs started with their own."""
-    if "service" in target.parameters or os.environ.get("PGSERVICE"):
-        with target.connect("resolve") as connection:
-            info = connection.info
-            found: dict[str, Any] = info.get_parameters()
-            if info.password:
-                found["password"] = info.password
-        own = {"service", "servicefile", "application_name", "connect_timeout", "keepalives_idle"}
-        return replace(target, parameters={k: v for k, v in found.items() if k not in own})
-    found = {
-        option.keyword.decode(): option.val.decode()
-        for option in pq.Conninfo.get_defaults()
-        if option.envvar and option.val and os.environ.get(option.envvar.decode())
-    }
-    return replace(target, parameters={**found, **target.parameters})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 from psycopg.rows import TupleRow
 
 from schema_change.core.errors import ConfigurationError
@@ -51,6 +51,22 @@ class Target:
     def with_database(self, database: str) -> Target:
         """Return the same server and user with another database."""
         return replace(self, parameters={**self.parameters, "dbname": database})
+
+    def resolved(self) -> Target:
+        """Return the target with what libpq would take from PG… variables or a service file written out."""
+        if "service" in self.parameters or os.environ.get("PGSERVICE"):
+            with self.connect("resolve") as connection:
+                found: dict[str, Any] = dict(connection.info.get_parameters())
+                if connection.info.password:
+                    found["password"] = connection.info.password
+            own = {"service", "servicefile", "application_name", "connect_timeout", "keepalives_idle"}
+            return replace(self, parameters={k: v for k, v in found.items() if k not in own})
+        defaults = {
+            option.keyword.decode(): option.val.decode()
+            for option in pq.Conninfo.get_defaults()
+            if option.envvar and option.val and os.environ.get(option.envvar.decode())
+        }
+        return replace(self, parameters={**defaults, **self.parameters})
 
     def connect(self, purpose: str, *, read_only: bool = False) -> Connection:
         """Open an autocommit session with the guards every session of ours carries.
@@ -106,9 +122,9 @@ class Target:
             "sslrootcert": "PGSSLROOTCERT",
             "sslcert": "PGSSLCERT",
             "sslkey": "PGSSLKEY",
-            "service": "PGSERVICE",
             "passfile": "PGPASSFILE",
         }
+        # A service would win over PGDATABASE, and a scratch database be mistaken for the target: see resolved().
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         environment |= {env: str(self.parameters[key]) for key, env in names.items() if self.parameters.get(key)}
         environment["PGAPPNAME"] = "schema_change:client"

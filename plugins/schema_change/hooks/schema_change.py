@@ -47,7 +47,8 @@ class SchemaChangeHook(PostgresHook):
             "password": password,
             "dbname": self.database or connection.schema,
         }
-        return Target(conn_id, {name: value for name, value in parameters.items() if value not in (None, "")})
+        given = {name: value for name, value in parameters.items() if value not in (None, "")}
+        return Target(conn_id, given).resolved()
 
 
 def target_of(conn_id: str) -> Target:

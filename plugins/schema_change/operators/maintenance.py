@@ -74,10 +74,11 @@ class RestoreOperator(BaseOperator):
                 run_id,
                 database=params["scope"] == "database",
                 terminate_sessions=params["terminate_sessions"],
+                artifacts=Settings.read().artifacts,
                 note=lambda line: self.log.info("%s", line),
                 actor=context["dag_run"].triggering_user_name or "",
             )
-        self.log.warning("%s", result.lost_writes)
+        self.log.warning("%s", result.lost_writes())
         return result.to_json()
 
 

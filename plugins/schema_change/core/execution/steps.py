@@ -14,6 +14,7 @@ from schema_change.core.errors import ExecutionError, SchemaChangeError
 from schema_change.core.execution.locks import LockSafeExecutor
 from schema_change.core.journal.journal import Journal, StepRow
 from schema_change.core.model import Step
+from schema_change.core.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class StepRunner:
         with self._failures_recorded(row, step):
             self.journal.set_step(row.seq, "undoing")
             if step.backfill is not None:
-                self.note(f"{self._forget(row.seq, step)} rows set back")
+                self.note(f"{counted(self._forget(row.seq, step), 'row')} set back")
             if step.undo and step.undo_transactional:
                 self.executor.transaction(
                     step.undo,
@@ -130,7 +131,7 @@ class StepRunner:
         )
         with self.work.transaction():
             self.journal.set_step(seq, "done", rows=rows)
-            self._audit("done", seq, step, (), f"{rows} rows filled")
+            self._audit("done", seq, step, (), f"{counted(rows, 'row')} filled")
 
     def _forget(self, seq: int, step: Step) -> int:
         """Forget a backfill's checkpoint; set the rows back that it remembers."""

@@ -198,9 +198,9 @@ class Journal:
 
     # -- stages, steps, events ------------------------------------------------------------------------------------
 
-    def start_stage(self, stage: str) -> None:
-        """Record that a stage begins; a new try counts up."""
-        self._execute("start_stage", stage=stage)
+    def start_stage(self, stage: str, started_at: datetime | None = None) -> None:
+        """Record that a stage begins, or began at a given time; a new try counts up."""
+        self._execute("start_stage", stage=stage, started_at=started_at)
 
     def finish_stage(self, stage: str, status: str, result: dict[str, Any]) -> None:
         """Record how a stage ended: ``done``, ``skipped`` or ``failed``."""

@@ -18,6 +18,7 @@ from schema_change.core.prechecks import raise_if_failed
 from schema_change.core.stages.plan import describe, prepare, reported
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.wording import counted
 
 
 def approve(session: Session) -> StageResult:
@@ -65,7 +66,7 @@ def backup(session: Session) -> StageResult:
         return StageResult("backup", "skipped", "skip_backup was asked for; there is nothing to restore from")
     everything = session.options.backup_scope == "database"
     tables = backup_scope(session.side, plan.written, plan.read, everything)
-    folder = session.request.folder / "backup"
+    folder = session.request.backup_folder
     manifest = take_backup(
         session.target, tables, folder, everything=everything, run_id=session.run_id, note=session.note
     )
@@ -83,9 +84,10 @@ def backup(session: Session) -> StageResult:
         "taken_at": manifest.taken_at.isoformat(),
         "catalog_differences": differences,
     }
+    contents = f"{counted(manifest.rows, 'row')} of {counted(len(tables), 'table')}"
     session.journal.set_backup(data, {"tables": [t.to_json() for t in manifest.tables]})
-    session.journal.event("backup", f"{manifest.rows} rows of {len(tables)} tables, verified by a restore")
-    summary = f"{manifest.rows:,} rows of {len(tables)} tables, {data['bytes']:,} bytes, verified by a restore"
+    session.journal.event("backup", f"{contents}, verified by a restore")
+    summary = f"{contents}, {counted(data['bytes'], 'byte')}, verified by a restore"
     return StageResult("backup", "done", summary, data)
 
 

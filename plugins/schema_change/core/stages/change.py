@@ -11,6 +11,7 @@ from schema_change.core.recipes import analyze, vacuum_analyze
 from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.wording import counted
 
 
 def migrate(session: Session) -> StageResult:
@@ -67,7 +68,7 @@ def contract(session: Session) -> StageResult:
         session.journal.set_status("applied")
         session.journal.release()
         session.journal.event("applied", f"version {version['to']} of {version['table']}" if version else "")
-    removed = f"{len(steps)} steps; " if steps else "nothing to remove; "
+    removed = f"{counted(len(steps), 'step')}; " if steps else "nothing to remove; "
     landed = f"{version['table']} is now at {version['to']}" if version else "the change has landed"
     return StageResult("contract", "done", removed + landed)
 
@@ -97,4 +98,4 @@ def _ensure_running(session: Session) -> None:
 def _finish(stage: str, steps: list[Step]) -> StageResult:
     if not steps:
         return StageResult(stage, "skipped", f"this change has nothing to do in {stage}")
-    return StageResult(stage, "done", f"{len(steps)} steps", {"steps": [step.title for step in steps]})
+    return StageResult(stage, "done", counted(len(steps), "step"), {"steps": [step.title for step in steps]})

@@ -7,11 +7,11 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from uuid import UUID
 
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
-from schema_change.core.journal.journal import Journal
+from schema_change.core.errors import OwnershipError
+from schema_change.core.journal.journal import Journal, RunRow
 
 _SOURCE = "cli"
 
@@ -34,11 +34,16 @@ def is_alive(origin: str) -> bool:
     return process is not None and process[0] != os.getpid() and _started(process[0]) == process[1]
 
 
-def adopt(connection: Connection, run_id: UUID, *, origin: str, actor: str) -> None:
-    """Record that another process goes on with a run, so that nobody takes it for abandoned."""
+def adopt(connection: Connection, run: RunRow, *, origin: str, actor: str) -> None:
+    """Record that another process goes on with a run, so that nobody takes it for abandoned.
+
+    Raises OwnershipError when somebody else has just done the same.
+    """
+    words = {"run_id": run.run_id, "origin": origin, "before": run.requested_from}
     with connection.transaction():
-        connection.execute(sqlfiles.block("queries/status", "adopt"), {"run_id": run_id, "origin": origin})
-        Journal(connection, run_id, actor).event("resumed", f"by {origin}")
+        if not connection.execute(sqlfiles.block("queries/status", "adopt"), words).rowcount:
+            raise OwnershipError(f"somebody else has just gone on with run {run.run_id}", hint="leave it to them")
+        Journal(connection, run.run_id, actor).event("resumed", f"by {origin}")
 
 
 def _here(origin: str) -> tuple[int, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -20,6 +21,7 @@ from schema_change.core.planning.plan import make_plan
 from schema_change.core.prechecks import CheckContext, CheckResult, raise_if_failed, run_checks
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def prepare(session: Session, *, cheap: bool) -> Prepared:
 
 def plan(session: Session) -> StageResult:
     """Plan, store the plan in the journal, write the guide. Raises PreCheckFailed when the change cannot run."""
+    started_at = datetime.now(UTC)
     change = change_of(session)
     change.ensure_startable()
     session.target.refuse_pooler()
@@ -78,8 +81,8 @@ def plan(session: Session) -> StageResult:
         catalog_before=Jsonb(prepared.catalog.restricted(prepared.plan.scope).to_json()),
     )
     # The stage's row was not there to be started before the run's.
-    session.journal.start_stage("plan")
-    session.journal.event("planned", f"{len(prepared.plan.steps)} steps, risk {prepared.plan.risk.value}")
+    session.journal.start_stage("plan", started_at)
+    session.journal.event("planned", f"{counted(len(prepared.plan.steps), 'step')}, risk {prepared.plan.risk.value}")
     result = describe(session, prepared)
     with reported(result):
         raise_if_failed(prepared.checks)
@@ -152,4 +155,4 @@ def _last_rehearsal(session: Session) -> dict[str, Any] | None:
 def _summary(prepared: Prepared) -> str:
     plan = prepared.plan
     needed = ", ".join(a.role for a in prepared.approvals) or "nobody"
-    return f"{len(plan.steps)} steps, risk {plan.risk.value}, to be approved by {needed}"
+    return f"{counted(len(plan.steps), 'step')}, risk {plan.risk.value}, to be approved by {needed}"

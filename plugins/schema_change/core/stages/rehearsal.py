@@ -34,7 +34,7 @@ def rehearse(session: Session) -> StageResult:
     if session.options.skip_rehearsal or session.options.skip_backup:
         session.journal.event("rehearsal_skipped", "asked for by the run's options")
         return StageResult("rehearse", "skipped", "asked for by the run's options; the rollback is untried")
-    folder = session.request.folder / "backup"
+    folder = session.request.backup_folder
     server = scratch_server(session.target, session.request.scratch, read_manifest(folder))
     name = scratch_name(session.run_id)
     scratch = restore_to_scratch(folder, server, name, session.note)

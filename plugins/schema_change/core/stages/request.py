@@ -65,6 +65,16 @@ class Request:
         """Return the folder of this run's artifacts."""
         return self.artifacts / self.target.conn_id / str(self.run_id)
 
+    @property
+    def backup_folder(self) -> UPath:
+        """Return the folder of this run's backup."""
+        return backup_folder(self.artifacts, self.target.conn_id, self.run_id)
+
+
+def backup_folder(artifacts: UPath, conn_id: str, run_id: UUID) -> UPath:
+    """Return where the backup of a run is."""
+    return artifacts / conn_id / str(run_id) / "backup"
+
 
 @dataclass(frozen=True, slots=True)
 class StageResult:

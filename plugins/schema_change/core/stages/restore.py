@@ -7,11 +7,13 @@ from uuid import UUID
 
 from upath import UPath
 
+from schema_change.core.backup.manifest import MANIFEST
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, JournalError
 from schema_change.core.journal.journal import Journal, RunRow, applied_since, get_run
 from schema_change.core.names import Table
+from schema_change.core.stages.request import backup_folder
 from schema_change.core.stages.session import Note, Session
 
 
@@ -30,8 +32,9 @@ def put_back(session: Session) -> RestoreResult:
             terminate_sessions=True,
             note=session.note,
             actor=run.requested_by,
+            artifacts=session.request.artifacts,
         )
-    result = restore_tables(session.target, _folder(run), note=session.note)
+    result = restore_tables(session.target, _folder(run, session.request.artifacts), note=session.note)
     session.journal.event("restored", result.lost_writes())
     return result
 
@@ -45,16 +48,18 @@ def restore_run(
     terminate_sessions: bool = False,
     note: Note,
     actor: str = "",
+    artifacts: UPath | None = None,
 ) -> RestoreResult:
     """Put the backup of a run back: the given tables (all of it by default), or the whole database beside the old one.
 
+    ``artifacts`` is where backups are; it may carry credentials that the journal's copy of the address has not.
     Raises BackupError when the run has no backup or it does not fit.
     """
     with target.connect("restore") as connection:
         run = get_run(connection, run_id)
     if run is None:
         raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
-    folder = _folder(run)
+    folder = _folder(run, artifacts)
     if database:
         result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
     else:
@@ -79,7 +84,11 @@ def _take_back(connection: Connection, run_id: UUID, result: RestoreResult, acto
         Journal(connection, other, actor).event("restored", message)
 
 
-def _folder(run: RunRow) -> UPath:
+def _folder(run: RunRow, artifacts: UPath | None) -> UPath:
     if not run.backup:
         raise BackupError(f"run {run.run_id} took no backup", hint="restore from your own backups")
+    if artifacts is not None:
+        folder = backup_folder(artifacts, run.conn_id, run.run_id)
+        if (folder / MANIFEST).exists():
+            return folder
     return UPath(run.backup["folder"])

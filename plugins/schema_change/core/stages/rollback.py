@@ -11,6 +11,7 @@ from schema_change.core.journal.journal import FINAL
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.restore import put_back
 from schema_change.core.stages.session import Session
+from schema_change.core.wording import counted
 
 
 def rollback(session: Session) -> StageResult:
@@ -37,7 +38,7 @@ def rollback(session: Session) -> StageResult:
         undone = session.undo_all()
     except SchemaChangeError as error:
         return _undo_failed(session, error)
-    return StageResult("rollback", "done", f"{undone} steps undone, because {reason}", {"reason": reason})
+    return StageResult("rollback", "done", f"{counted(undone, 'step')} undone, because {reason}", {"reason": reason})
 
 
 def verify_rollback(session: Session) -> StageResult:

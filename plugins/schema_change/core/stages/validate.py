@@ -15,6 +15,7 @@ from schema_change.core.stages.session import Session
 from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome, run_suites
 from schema_change.core.validation.results import store_results
 from schema_change.core.validation.suites import Suite, load_suite, suite_from_operations
+from schema_change.core.wording import counted
 
 
 def validate(session: Session) -> StageResult:
@@ -35,8 +36,9 @@ def validate(session: Session) -> StageResult:
             data=data,
         )
     session.journal.set_status("validated")
-    warnings = f", {len(outcome.warnings)} warnings" if outcome.warnings else ""
-    return StageResult("validate", "done", f"{len(outcome.outcomes)} expectations hold{warnings}", data)
+    checked = counted(len(outcome.outcomes), "expectation")
+    summary = f"{checked} checked, {counted(len(outcome.warnings), 'warning')}"
+    return StageResult("validate", "done", summary, data)
 
 
 def check_shape(session: Session) -> None:
