@@ -16,6 +16,7 @@ from schema_change.core.journal.journal import RunRow, get_run
 from schema_change.core.stages.reconcile import reconcile
 from schema_change.core.stages.restore import restore_run
 from schema_change.hooks.schema_change import target_of
+from schema_change.hooks.settings import Settings
 from schema_change.operators.outcome import task_errors
 from schema_change.operators.request import dag_run_of, request_of_run
 

@@ -41,6 +41,7 @@ def answer(user: str | None, option: str = APPROVE, comment: str | None = "lgtm"
 def test_it_shows_the_guide_and_waits_without_a_worker(
     change: Change, script: Script, context: Any, asked: list[dict[str, Any]]
 ) -> None:
+    script.needs = [Approval(ROLE, ("bob", "cleo"), "why")]
     context["ti"].xcoms["guide"] = "# Guide"
     with pytest.raises(TaskAwaitingInput) as waiting:
         operator(change, ["bob", "cleo"]).execute(context)
@@ -57,6 +58,7 @@ def test_it_shows_the_guide_and_waits_without_a_worker(
 def test_who_asked_for_the_run_is_not_asked_to_approve_it(
     change: Change, script: Script, context: Any, asked: list[dict[str, Any]]
 ) -> None:
+    script.needs = [Approval(ROLE, ("ann", "bob"), "why")]
     with pytest.raises(TaskAwaitingInput):
         operator(change, ["ann", "bob"]).execute(context)
     assert [user["id"] for user in asked[0]["assigned_users"]] == ["bob"]
@@ -67,6 +69,15 @@ def test_who_asked_for_the_run_is_not_asked_to_approve_it(
 def test_nobody_to_ask_is_a_skip_with_the_reason(change: Change, script: Script, context: Any) -> None:
     with pytest.raises(AirflowSkipException, match="risk is low"):
         operator(change, role="").execute(context)
+
+
+def test_who_approved_already_is_not_asked_again(
+    change: Change, script: Script, context: Any, asked: list[dict[str, Any]]
+) -> None:
+    script.needs = [Approval(ROLE, ("bob",), "why")]
+    script.given = {ROLE: "bob"}
+    operator(change, ["bob"]).execute(context)
+    assert asked == []
 
 
 def test_an_approval_is_recorded_and_the_last_one_ends_the_stage(change: Change, script: Script, context: Any) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -121,7 +120,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def restore_run(target: Target, run_id: UUID, **arguments: Any) -> Any:
         calls.append({"run_id": run_id, **arguments})
-        return SimpleNamespace(lost_writes=f"since {datetime.now(UTC)}", to_json=lambda: {"tables": []})
+        return SimpleNamespace(lost_writes=lambda: "since then", to_json=lambda: {"tables": []})
 
     monkeypatch.setattr("schema_change.operators.maintenance.restore_run", restore_run)
     monkeypatch.setattr(

@@ -65,10 +65,12 @@ def required(plan: Plan, approvers: Mapping[str, tuple[str, ...]], only: tuple[s
 
 def check_approver(approval: Approval, user: str, requested_by: str) -> None:
     """Raise PreCheckFailed when this user may not give this approval."""
-    if user and user == requested_by:
+    if not user:
+        raise PreCheckFailed("an approval needs a name", hint="log in, so that the audit can say who approved")
+    if user == requested_by:
         raise PreCheckFailed(f"{user} asked for this run and cannot approve it", hint="ask somebody else")
     if approval.users and user not in approval.users:
         raise PreCheckFailed(
-            f"{user or 'an unknown user'} may not approve as {approval.role}",
+            f"{user} may not approve as {approval.role}",
             hint=f"ask one of {', '.join(approval.users)}",
         )

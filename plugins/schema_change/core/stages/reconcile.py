@@ -57,13 +57,8 @@ def reconcile(
                 continue
             release_fence(connection, run_id)
             if only is None and not is_over(run):
-                results.append(
-                    Reconciled(
-                        run_id,
-                        run.change_id,
-                        f"left alone: {run.requested_from} is not over, or cannot be judged from here",
-                    )
-                )
+                action = f"left alone: {run.requested_from} is not over, or cannot be judged from here"
+                results.append(Reconciled(run_id, run.change_id, action))
                 continue
             results.append(Reconciled(run_id, run.change_id, _finish(run, build(run), progress)))
     return results

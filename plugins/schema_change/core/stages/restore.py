@@ -11,6 +11,7 @@ from schema_change.core.backup.manifest import MANIFEST
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, JournalError
+from schema_change.core.journal.fence import fenced
 from schema_change.core.journal.journal import Journal, RunRow, applied_since, get_run
 from schema_change.core.names import Table
 from schema_change.core.stages.request import backup_folder
@@ -57,6 +58,8 @@ def restore_run(
     """
     with target.connect("restore") as connection:
         run = get_run(connection, run_id)
+        with fenced(connection, run_id, wait_s=5):  # refuses while a task of the run is at work
+            pass
     if run is None:
         raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
     folder = _folder(run, artifacts)
