@@ -45,11 +45,16 @@ def test_nobody_approves_what_they_asked_for() -> None:
     check_approver(Approval(DBA, ("ann", "bob"), ""), "bob", "ann")
 
 
-@pytest.mark.parametrize("user", ["zoe", ""])
-def test_only_those_named_approve(user: str) -> None:
+def test_only_those_named_approve() -> None:
     with pytest.raises(PreCheckFailed, match="may not approve") as caught:
-        check_approver(Approval(DBA, ("ann",), ""), user, "cid")
+        check_approver(Approval(DBA, ("ann",), ""), "zoe", "cid")
     assert "ann" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("users", [("ann",), ()])
+def test_somebody_without_a_name_approves_nothing(users: tuple[str, ...]) -> None:
+    with pytest.raises(PreCheckFailed, match="needs a name"):
+        check_approver(Approval(DBA, users, ""), "", "")
 
 
 def test_where_nobody_is_named_anybody_else_approves() -> None:
