@@ -1,6 +1,6 @@
 # Everything runs from .venv, which demo/install.sh makes from uv.lock.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down clean status test test-all lint format lock-check
+.PHONY: help install demo up down clean status test test-all lint format schema lock-check
 
 RUN := .venv/bin/python -m
 INSTALLED := .venv/.installed
@@ -44,6 +44,9 @@ lint: $(INSTALLED) ## Check style, SQL and types
 format: $(INSTALLED) ## Format the code
 	@$(RUN) ruff check --fix
 	@$(RUN) ruff format
+
+schema: $(INSTALLED) ## Write the JSON Schema of change files anew
+	@$(RUN) schema_change.core.changes.schema
 
 lock-check: ## Check that uv.lock fits pyproject.toml
 	@demo/install.sh --check-lock

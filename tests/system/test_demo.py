@@ -1,4 +1,4 @@
-"""The demo, as a new user runs it: real weather, a real scheduler, one change that lands and one that is rolled back."""
+"""The demo, as a new user runs it: real weather and a real scheduler, one change lands and one is rolled back."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from schema_change.core.changes.spec import Change
+from schema_change.core.templates import escape_markdown
 
 #: What the UI shows of one file; the rest is in the repository.
 _SHOWN = 20_000
@@ -14,13 +16,18 @@ _LANGUAGES = {".yaml": "yaml", ".sql": "sql"}
 
 def change_doc(change: Change) -> str:
     """Return a change's description, its place, its operations and its files as Markdown."""
-    return "\n".join([f"**{change.description}**", "", *_facts(change), "", *_files(change.folder)])
+    return "\n".join([f"**{escape_markdown(change.description)}**", "", *_facts(change), "", *_files(change.folder)])
 
 
 def broken_doc(name: str, error: Exception) -> str:
     """Return why a change could not be loaded, as Markdown."""
+    # Quoted lines wrap, a code block would be cut off; the folder's place on the server says nothing to a reader.
+    lines = re.sub(rf"\S*/{re.escape(name)}/", "", str(error)).splitlines()
     return "\n\n".join(
-        [f"**{name} could not be loaded.** Correct it; its DAG replaces this one at the next parse.", fence(str(error))]
+        [
+            f"**{name} could not be loaded.** Correct it; its DAG replaces this one at the next parse.",
+            *(f"> {escape_markdown(line)}" for line in lines if line.strip()),
+        ]
     )
 
 
@@ -33,18 +40,19 @@ def fence(text: str, language: str = "") -> str:
 
 
 def _facts(change: Change) -> Iterator[str]:
-    yield f"- target: `{change.conn_id}`"
+    yield f"- target: {change.conn_id}"
     if registry := change.registry:
-        yield f"- version of `{registry.table}`: {registry.from_version or 'new'} → {registry.to_version}"
+        versions = f"{registry.from_version or 'new'} → {registry.to_version}"
+        yield f"- version of {escape_markdown(registry.table)}: {versions}"
     yield f"- operations: {', '.join(operation.kind for operation in change.operations)}"
     if change.window:
         yield f"- starts between {change.window} only"
     if change.expectations:
-        yield f"- expectations: `{change.expectations}`"
+        yield f"- expectations: {escape_markdown(change.expectations)}"
     for role, person in change.contacts.items():
-        yield f"- contact ({role}): {person}"
+        yield f"- contact ({escape_markdown(role)}): {escape_markdown(person)}"
     if change.blocked_by:
-        yield f"- **cannot be started: `{change.blocked_by}`, which comes before it, is broken**"
+        yield f"- **cannot be started: {escape_markdown(change.blocked_by)}, which comes before it, is broken**"
 
 
 def _files(folder: Path) -> Iterator[str]:

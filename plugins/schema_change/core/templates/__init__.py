@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+_ISO = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(.*)$")
 _SPECIAL = re.compile(r"([\\`*\[\]|<>])")
 
 
@@ -20,7 +21,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": escape_markdown, "fence": fence, "duration": duration, "number": number}
+    environment.filters |= {
+        "md": escape_markdown,
+        "fence": fence,
+        "duration": duration,
+        "moment": moment,
+        "number": number,
+    }
     return environment
 
 
@@ -49,6 +56,11 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def moment(text: str) -> str:
+    """Return an ISO time for people, to the second: ``2024-02-08 14:30:02 UTC``; other text stays as it is."""
+    return _ISO.sub(r"\1 \2 \3", text).replace("+00:00", "UTC")
 
 
 def number(value: float | None) -> str:
