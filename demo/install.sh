@@ -11,7 +11,7 @@ fail() {
 
 find_python() {
     local candidate
-    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
         if [[ -n "$candidate" ]] && "$candidate" -c \
             'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             "$candidate" -c 'import sys; print(sys.executable)'

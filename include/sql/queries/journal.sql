@@ -110,7 +110,12 @@ SET
     rows = coalesce(%(rows)s, rows),
     lock_attempts = lock_attempts + %(lock_attempts)s,
     error = %(error)s,
-    started_at = CASE WHEN %(status)s IN ('started', 'done') THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+    -- A step that is done at once began with its transaction.
+    started_at = CASE %(status)s
+        WHEN 'started' THEN coalesce(started_at, clock_timestamp())
+        WHEN 'done' THEN coalesce(started_at, now())
+        ELSE started_at
+    END,
     finished_at = CASE WHEN %(status)s = 'done' THEN clock_timestamp() ELSE finished_at END,
     undone_at = CASE WHEN %(status)s = 'undone' THEN clock_timestamp() END
 WHERE run_id = %(run_id)s AND seq = %(seq)s;
@@ -165,6 +170,12 @@ WHERE
         FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS t (table_schema, table_name)
     )
     AND o.run_id <> %(run_id)s;
+
+-- name: other_owners
+SELECT o.table_schema, o.table_name, o.run_id
+FROM schema_change.owner AS o
+WHERE o.run_id <> %(run_id)s
+ORDER BY o.since;
 
 -- name: release_tables
 DELETE FROM schema_change.owner WHERE run_id = %(run_id)s;

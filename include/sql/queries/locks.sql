@@ -95,6 +95,11 @@ SELECT
     set_config('lock_timeout', %(lock)s, false),
     set_config('statement_timeout', %(statement)s, false);
 
+-- name: ourselves_again
+-- What the statements of a script became ends before the journal's entry.
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE TO DEFAULT;
+
 -- name: current_settings
 SELECT
     current_setting('lock_timeout') AS lock_timeout,

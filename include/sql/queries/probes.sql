@@ -38,3 +38,13 @@ SELECT EXISTS (
     SELECT FROM pg_catalog.pg_index AS i
     WHERE i.indexrelid = to_regclass({index}) AND i.indrelid = to_regclass({table}) AND i.indisvalid AND i.indisready
 );
+
+-- name: name_taken
+SELECT to_regclass({relation}) IS NOT NULL;
+
+-- name: index_taken
+-- By anything but this very index, valid: then IF NOT EXISTS has nothing to do.
+SELECT to_regclass({index}) IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_index AS i
+    WHERE i.indexrelid = to_regclass({index}) AND i.indrelid = to_regclass({table}) AND i.indisvalid AND i.indisready
+);

@@ -38,8 +38,9 @@ COMMENT ON COLUMN schema_change.run.requested_from IS 'Where the run came from: 
 COMMENT ON COLUMN schema_change.run.status IS
 'stopped: ended before anything was changed; applied, rolled_back, restored, stopped are final';
 
--- A change is applied once per database.
-CREATE UNIQUE INDEX run_applied_once ON schema_change.run (change_version) WHERE status = 'applied';
+-- A change lands once per database, and one run of it is at work at a time.
+CREATE UNIQUE INDEX run_at_work_once ON schema_change.run (change_version)
+WHERE status IN ('running', 'validated', 'contracting', 'applied', 'rolling_back', 'rollback_failed');
 
 CREATE TABLE schema_change.stage (
     run_id uuid NOT NULL REFERENCES schema_change.run ON DELETE CASCADE,

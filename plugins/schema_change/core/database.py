@@ -87,10 +87,12 @@ class Target:
                 [list(guards), list(guards.values())],
             )
         except psycopg.OperationalError as error:
-            raise ConfigurationError(
+            failure = ConfigurationError(
                 f"cannot connect to {self.conn_id} (database {self.database}): {str(error).strip()}",
                 hint="check the connection's host, port, user, password and that the server accepts connections",
-            ) from error
+            )
+            failure.retryable = True  # a server that restarts looks like this
+            raise failure from error
         return connection
 
     def refuse_pooler(self) -> None:

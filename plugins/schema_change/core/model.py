@@ -128,7 +128,8 @@ class Backfill:
 class Step:
     """One thing executed: statements, lock, transaction policy, already-done probe, undo.
 
-    ``probe`` is a query of one boolean: true once the step is done. ``transactional`` steps run their statements and
+    ``probe`` is a query of one boolean: true once the step is done. ``taken`` is one that is asked before the step
+    begins: true when something else has the name of what it makes. ``transactional`` steps run their statements and
     the journal's entry in one transaction; the others (concurrent index builds) run statement by statement in
     autocommit, as *intent → work → probe → done*, with ``repair`` run first when an earlier try was interrupted.
     ``undo`` statements take the table back; ``undo_lock`` is their strongest lock. ``lasting`` tells whether the
@@ -143,6 +144,7 @@ class Step:
     lock: LockMode = LockMode.NONE
     transactional: bool = True
     probe: str | None = None
+    taken: str | None = None
     repair: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
     undo_lock: LockMode = LockMode.NONE

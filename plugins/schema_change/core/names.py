@@ -59,6 +59,15 @@ def short_name(*parts: str) -> str:
     name = "_".join(parts)
     if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return _cut(name, name)
+
+
+def hashed_name(*parts: str) -> str:
+    """Join parts to an identifier that no other parts give: ``a_b, c`` and ``a, b_c`` differ by the hash at the end."""
+    return _cut("_".join(parts), "\0".join(parts))
+
+
+def _cut(name: str, meaning: str) -> str:
+    digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
     head = name.encode()[: MAX_IDENTIFIER_BYTES - 9].decode(errors="ignore")
     return f"{head}_{digest}"

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from schema_change.core import sqlfiles, templates
 from schema_change.core.journal.journal import Journal, RunRow, StageRow, StepRow
 from schema_change.core.model import Phase
+from schema_change.core.wording import counted
 
 #: Status → how it ended, in the words a reader looks for first.
 ANSWERS = {
@@ -95,10 +96,10 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"run         {report['run_id']}, asked for by {report['requested_by'] or 'nobody named'}",
         *(f"approved    by {a['user']} ({a['role']})" for a in report["approvals"]),
         f"took        {took}: {', '.join(stages) or 'no stage done'}",
-        f"steps       {done} done, {undone} undone, of {len(report['steps'])}; {filled:,} rows filled",
+        f"steps       {done} done, {undone} undone, of {len(report['steps'])}; {counted(filled, 'row')} filled",
         f"validation  {_validation_text(report['validation'])}",
         *(
-            [f"backup      {report['backup']['rows']:,} rows in {report['backup']['folder']}"]
+            [f"backup      {counted(report['backup']['rows'], 'row')} in {report['backup']['folder']}"]
             if report["backup"]
             else []
         ),
@@ -133,10 +134,15 @@ def _proof(run: RunRow, stages: Mapping[str, StageRow]) -> list[str]:
     if run.status == "stopped":
         proof.append("no step was begun; the tables are released")
     if run.status == "applied":
-        proof += [s for stage in ("cutover", "validate") if (s := _result(stages, stage).get("summary"))]
+        proof += [s.result["summary"] for name in ("cutover", "validate") if (s := stages.get(name)) and _proves(s)]
         if run.fingerprint_after:
             proof.append(f"the catalog's fingerprint is now {run.fingerprint_after[:16]}")
     return proof
+
+
+def _proves(stage: StageRow) -> bool:
+    """Tell whether a stage that has ended did something: one that was skipped, or checked nothing, shows nothing."""
+    return stage.status == "done" and bool(stage.result.get("summary")) and stage.result.get("expectations") != []
 
 
 def _stage(stage: StageRow) -> dict[str, Any]:

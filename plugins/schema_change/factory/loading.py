@@ -44,11 +44,14 @@ def broken_dag(name: str, error: Exception) -> DAG:
     """Return a DAG that stands for a change which could not be loaded: it shows the error, and fails with it."""
     with DAG(
         dag_id=_NOT_IN_A_DAG_ID.sub("_", name)[:250],
+        dag_display_name=f"{name} (broken)",
         description=f"Broken: {str(error).splitlines()[0]}"[:500],
         doc_md=broken_doc(name, error),
         schedule=None,
         start_date=datetime(2024, 1, 1, tzinfo=UTC),
         catchup=False,
+        max_active_runs=1,
+        default_args={"owner": "schema-change"},
         tags=["schema-change", "broken"],
     ) as dag:
         BrokenChangeOperator(task_id="broken", error=str(error))

@@ -20,6 +20,12 @@ _SECTIONS = {
     "skip_rehearsal": "Exceptions (audited)",
     "terminate_blockers": "Exceptions (audited)",
 }
+#: Where the option's own name would not tell a reader of the form what is asked.
+_TITLES = {"on_revert_failure": "If an undo fails", "backup_scope": "What to back up"}
+_CHOICES = {
+    "on_revert_failure": {"fail": "stop for a person", "restore": "restore the backup (loses later writes)"},
+    "backup_scope": {"tables": "rows of the tables that change, and the whole schema", "database": "everything"},
+}
 CONN_ID = r"^[\w.\-]{1,200}$"
 _UNITS = {"_ms": " (ms)", "_s": " (s)"}
 
@@ -54,11 +60,16 @@ def _param(name: str, schema: dict[str, Any]) -> Param:
     rules = {key: value for key, value in schema.items() if key not in ("default", "description", "title")}
     if rules["type"] == "array":
         rules["type"] = ["array", "null"]  # what an empty field of the form becomes
-    section: dict[str, Any] = {"section": _SECTIONS[name]} if name in _SECTIONS else {}
-    return Param(schema["default"], schema.get("description"), title=_title(name), **rules, **section)
+    if name in _SECTIONS:
+        rules["section"] = _SECTIONS[name]
+    if name in _CHOICES:
+        rules["values_display"] = _CHOICES[name]
+    return Param(schema["default"], schema.get("description"), title=_title(name), **rules)
 
 
 def _title(name: str) -> str:
+    if name in _TITLES:
+        return _TITLES[name]
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix):
             return name.removesuffix(suffix).replace("_", " ").capitalize() + unit

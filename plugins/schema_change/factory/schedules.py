@@ -20,12 +20,32 @@ _COMMON: dict[str, Any] = {
     "tags": ["schema-change"],
 }
 
+_DATA_QUALITY = """
+Runs every expectation suite of the suites folder against each connection, once a day, and stores the results in
+`schema_change.data_quality_results` of the checked database. A suite that names a `conn_id` runs for that one only.
+A failed critical check, or one that could not be carried out, fails the task; other failures are warnings in its log.
+"""
+_RECONCILE = """
+Looks on each connection for runs of a change whose DAG run is over without having ended them: it was marked as failed
+or deleted, or a machine was lost. It finishes what is past the point of no return and rolls back everything else, then
+frees the tables. A run that is still at work, or was started from the command line, is left alone.
+"""
+_RESTORE = """
+Puts the backup of one run back, the rows of its tables or the whole database. **Everything written there since the
+backup is lost**; the log says between which times, and how many rows each table had. Try rollback first: it undoes the
+steps and keeps the writes.
+
+The run's id is the `run_id` in the return value (XCom) of each task of the change, and is in its report and in
+`schema-change status`. As confirmation, type the id of the change, which is the name of its DAG.
+"""
+
 
 def data_quality_dag(changes: Path, suites: Path) -> DAG:
     """Return the DAG that checks the data of every connection once a day."""
     with DAG(
         dag_id="data_quality",
         description="Runs the expectation suites of each connection and stores the results in its database",
+        doc_md=_DATA_QUALITY,
         # An interval, @daily too, would run at once when the DAG appears.
         schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC"),
         params=_connections_param(changes),
@@ -46,6 +66,7 @@ def reconcile_dag(changes: Path) -> DAG:
     with DAG(
         dag_id="reconcile",
         description="Finishes or rolls back schema changes whose DAG run is over without having ended them",
+        doc_md=_RECONCILE,
         schedule=timedelta(minutes=10),
         params=_connections_param(changes),
         default_args={"owner": "schema-change", "retries": 0},
@@ -62,6 +83,7 @@ def restore_dag() -> DAG:
     with DAG(
         dag_id="restore",
         description="Puts the backup of a schema change's run back; writes since the backup are lost",
+        doc_md=_RESTORE,
         schedule=None,
         params={
             "conn_id": conn_id_param(None),

@@ -13,6 +13,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException
 
 from schema_change.core.changes.spec import Change
+from schema_change.core.planning.risk import unrated
 from schema_change.core.stages.runner import Runner
 from schema_change.operators.outcome import done_or_skip, task_errors
 from schema_change.operators.request import build_request
@@ -69,7 +70,7 @@ class ApproveOperator(HITLOperator):
             )
         guide = context["ti"].xcom_pull(task_ids="plan", key="guide", map_indexes=-1)
         self.subject = f"Approve {self.change.id} as {self.role}"
-        self.body = f"**{self.role}**: {self.reason}\n\n{guide or ''}"
+        self.body = f"**{self.role}**: {unrated(self.reason)}\n\n{guide or ''}"
         self.assigned_users = [{"id": user, "name": user} for user in users]
         return super().execute(context)
 
@@ -78,7 +79,8 @@ class ApproveOperator(HITLOperator):
         answer = super().execute_complete(context, event)
         said = {
             "role": self.role,
-            "user": (answer["responded_by_user"] or {}).get("id", ""),
+            # The name, as a DAG run knows who triggered it; the id is a number under some auth managers.
+            "user": (answer["responded_by_user"] or {}).get("name", ""),
             "comment": answer["params_input"].get("comment") or "",
         }
         runner = self._runner(context)

@@ -39,9 +39,7 @@ class StageOperator(BaseOperator):
 
     def _run(self, context: Context) -> tuple[Runner, StageResult]:
         self.runner = Runner(build_request(self.change, context), progress=self._progress)
-        result = done_or_skip(self.runner.run(self.stage))
-        self._progress(result.summary)
-        return self.runner, result
+        return self.runner, done_or_skip(self.runner.run(self.stage))
 
     def _progress(self, line: str) -> None:
         self.log.info("%s", line)

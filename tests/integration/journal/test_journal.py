@@ -55,7 +55,7 @@ def test_a_run_that_was_never_planned_is_named(installed: Connection, new_run: N
 def test_a_change_is_applied_once(new_run: NewRun) -> None:
     new_run().set_status("applied")
     again = new_run()
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(JournalError, match="another run of this change"):
         again.set_status("applied")
 
 

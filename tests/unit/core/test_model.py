@@ -32,6 +32,7 @@ STEP = Step(
     lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
     transactional=False,
     probe="SELECT true",
+    taken="SELECT false",
     repair=("DROP INDEX x",),
     undo=("SELECT 3",),
     undo_lock=LockMode.ACCESS_EXCLUSIVE,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table, quote, short_name, split
+from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table, hashed_name, quote, short_name, split
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 
@@ -61,3 +61,10 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
     names = {short_name("schema_change", "ü" * 40, str(n)) for n in range(100)}
     assert len(names) == 100
     assert short_name("a" * 70) == short_name("a" * 70)
+
+
+def test_a_hashed_name_tells_parts_apart_that_join_to_the_same() -> None:
+    names = {hashed_name("fill", "order", "item_price"), hashed_name("fill", "order_item", "price")}
+    assert len(names) == 2
+    assert all(name.startswith("fill_order_item_price_") for name in names)
+    assert len(hashed_name("ü" * 40, "b").encode()) <= MAX_IDENTIFIER_BYTES

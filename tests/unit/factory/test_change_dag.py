@@ -62,6 +62,10 @@ def test_the_form_has_every_option_and_the_target(dag: DAG) -> None:
     scope = dag.params.get_param("backup_scope")
     assert scope.schema["enum"] == ["tables", "database"]
     assert scope.description
+    undo = dag.params.get_param("on_revert_failure").schema
+    assert undo["title"] == "If an undo fails"
+    for choice in (scope.schema, undo):
+        assert list(choice["values_display"]) == choice["enum"]
     timeout = dag.params.get_param("lock_timeout_ms").schema
     assert (timeout["minimum"], timeout["maximum"], timeout["title"]) == (10, 10_000, "Lock timeout (ms)")
 

@@ -40,7 +40,11 @@ def test_a_broken_change_shows_its_error_and_hides_no_other(root: Path) -> None:
 
 def test_a_folder_whose_name_is_no_version_gets_a_dag_too(root: Path) -> None:
     (root / "wichtige änderung!").mkdir()
-    assert "broken" in load_change_dags(root)["wichtige_änderung_"].tags
+    dag = load_change_dags(root)["wichtige_änderung_"]
+    assert "broken" in dag.tags
+    assert dag.dag_display_name == "wichtige änderung! (broken)"
+    assert dag.max_active_runs == 1
+    assert dag.owner == "schema-change"
 
 
 def test_a_dag_that_cannot_be_built_hides_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

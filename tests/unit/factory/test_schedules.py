@@ -23,6 +23,7 @@ def root(tmp_path: Path) -> Path:
 def test_data_quality_and_reconcile_know_the_connections_of_the_changes(root: Path) -> None:
     quality, reconcile = data_quality_dag(root, root), reconcile_dag(root)
     for dag in (quality, reconcile):
+        assert dag.doc_md
         assert dag.params["conn_ids"] == ["sales", "weather"]
         assert dag.max_active_runs == 1
         assert not dag.catchup
@@ -34,6 +35,7 @@ def test_data_quality_and_reconcile_know_the_connections_of_the_changes(root: Pa
 def test_a_restore_is_asked_for_by_a_person_who_says_what() -> None:
     dag = restore_dag()
     assert dag.schedule is None
+    assert "is lost" in str(dag.doc_md)
     DagSerialization.to_dict(dag)
     for word in ("conn_id", "run_id", "confirm"):
         with pytest.raises(ParamValidationError, match="no default"):

@@ -26,7 +26,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def operator(change: Change, users: Sequence[str] = (), role: str = ROLE) -> ApproveOperator:
-    return ApproveOperator(task_id="approve", change=change, role=role, users=users, reason="locks a large table")
+    reason = "medium: locks a large table"
+    return ApproveOperator(task_id="approve", change=change, role=role, users=users, reason=reason)
 
 
 def answer(user: str | None, option: str = APPROVE, comment: str | None = "lgtm") -> dict[str, Any]:

@@ -27,6 +27,7 @@ from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
 from schema_change.core.names import Table, quote
+from schema_change.core.wording import counted, sized
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +86,9 @@ def take_backup(
             job = _Job(target, session, client_for(session.info.server_version), folder, note)
             with _snapshot(session, tables, everything) as snapshot:
                 note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {job.client.major}")
-                written, counted = _dump_and_count(job, snapshot)
+                written, checked = _dump_and_count(job, snapshot)
                 manifest = _manifest(
-                    job, snapshot, written=written, counted=counted, run_id=run_id, restore_point=restore_point
+                    job, snapshot, written=written, checked=checked, run_id=run_id, restore_point=restore_point
                 )
     except BaseException as error:
         files.discard(folder, names)
@@ -95,7 +96,7 @@ def take_backup(
             raise BackupError(f"the backup of {target.conn_id} failed: {error}", hint="see the cause above") from error
         raise
     write_manifest(folder, manifest)
-    note(f"backup of {len(manifest.tables)} tables, {manifest.rows} rows: {folder}")
+    note(f"backup of {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}: {folder}")
     return manifest
 
 
@@ -158,7 +159,7 @@ def _dumps(job: _Job, snapshot: _Snapshot) -> Iterator[BackupFile]:
             arguments = [tool, *_FORMAT, *flags, f"--snapshot={snapshot.name}", *chosen]
             with programs.output_of(arguments, environment) as output:
                 file = files.write_stream(job.folder, name, output)
-            job.note(f"{name}: {file.bytes} bytes, sha256 {file.sha256[:12]}…")
+            job.note(f"{name}: {sized(file.bytes)}, sha256 {file.sha256[:12]}…")
             yield file
 
 
@@ -176,7 +177,7 @@ def _manifest(
     snapshot: _Snapshot,
     *,
     written: tuple[BackupFile, ...],
-    counted: tuple[TableChecksum, ...],
+    checked: tuple[TableChecksum, ...],
     run_id: UUID,
     restore_point: str | None,
 ) -> Manifest:
@@ -197,7 +198,7 @@ def _manifest(
         lsn=snapshot.lsn,
         restore_point=restore_point,
         files=written,
-        tables=counted,
+        tables=checked,
         data_bytes=size[0] if size else 0,
         locale=locale_of(session, session.info.dbname),
         matviews=tuple(Table(row[0], row[1]) for row in matviews if row[2]),

@@ -19,6 +19,7 @@ from schema_change.core.backup.manifest import Manifest
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Target
 from schema_change.core.errors import BackupError
+from schema_change.core.wording import counted
 
 _JOBS = 2
 _PUBLIC = re.compile(r"^\d+; \d+ \d+ SCHEMA - public (?P<owner>.+)$")
@@ -83,7 +84,7 @@ def load(
         note(f"{database.database}: definitions restored")
         if DATA_FILE in paths:
             loader.restore(paths[DATA_FILE], f"--jobs={_JOBS}", "--data-only")
-            note(f"{database.database}: {manifest.rows} rows restored")
+            note(f"{database.database}: {counted(manifest.rows, 'row')} restored")
         loader.restore(schema, f"--jobs={_JOBS}", "--section=post-data", "--use-list", then)
     with database.connect("restore") as session:
         found = checksums(session, [t.table for t in manifest.tables], manifest.columns)
@@ -93,7 +94,8 @@ def load(
                 hint="do not use this backup; take another one and compare client and server versions",
             )
         session.execute("ANALYZE")
-    note(f"{database.database}: {len(found)} tables equal the backup in rows and checksums")
+    tables = counted(len(found), "table")
+    note(f"{database.database}: the rows and checksums of {tables} are those of the backup")
 
 
 def _list(folder: str, name: str, entries: list[str]) -> str:

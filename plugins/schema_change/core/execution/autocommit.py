@@ -17,6 +17,7 @@ from schema_change.core.execution.statements import statement_failed
 
 _SAMPLE_S = 0.25
 _PROGRESS_EVERY_S = 10.0
+_LEFT = "correct the cause and run again; an invalid index it may have left is dropped by the next try or the undo"
 
 
 @contextlib.contextmanager
@@ -90,4 +91,4 @@ def run_watched(
                 raise patience.out_of_patience() from error
             if isinstance(error, errors.DeadlockDetected | errors.LockNotAvailable):
                 raise patience.out_of_patience() from error
-            raise statement_failed(statement, error) from error
+            raise statement_failed(statement, error, left=_LEFT) from error

@@ -38,13 +38,18 @@ class LockSafeExecutor:
     """Runs statements on ``work``; looks at the locks, and names who holds them, on ``side``.
 
     Both are autocommit sessions of the same database. ``note`` receives what a person may want to read meanwhile:
-    who blocks, who was terminated.
+    who blocks, who was terminated. ``audit`` receives what must be on record: each session that was terminated.
     """
 
     def __init__(
-        self, work: Connection, side: Connection, settings: LockSettings, note: Callable[[str], None] = _log_note
+        self,
+        work: Connection,
+        side: Connection,
+        settings: LockSettings,
+        note: Callable[[str], None] = _log_note,
+        audit: Callable[[str], None] = _log_note,
     ) -> None:
-        self._work, self._side, self._settings, self._note = work, side, settings, note
+        self._work, self._side, self._settings, self._note, self._audit = work, side, settings, note, audit
         self._pid = work.info.backend_pid
         row = side.execute(sqlfiles.block("queries/locks", "deadlock_timeout_ms")).fetchone()
         # Autovacuum gives way to whoever has waited that long, so the harmless first lock waits longer.
@@ -75,6 +80,7 @@ class LockSafeExecutor:
                 left_ms = self._run(clock, statements, work_ms)
                 if within:
                     clock.start("the journal's entry", left_ms)
+                    self._work.execute(sqlfiles.block("queries/locks", "ourselves_again"))
                     within(self._work, number)
                 clock.start("COMMIT")
                 return True
@@ -184,7 +190,7 @@ class LockSafeExecutor:
 
     def _patience(self, lock: LockMode, tables: Sequence[Table]) -> Patience:
         what = f"{lock.sql} lock on {', '.join(map(str, sorted(set(tables)))) or 'what the statement touches'}"
-        return Patience(what, self._settings, self._side, self._note)
+        return Patience(what, self._settings, self._side, self._note, self._audit)
 
     def _too_slow(self, statement: str, lock: LockMode) -> ExecutionError:
         return ExecutionError(

@@ -34,9 +34,16 @@ class LockSettings:
 class Patience:
     """The waiting for one piece of work: from its first look to success or LockNotAvailable."""
 
-    def __init__(self, what: str, settings: LockSettings, side: Connection, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        what: str,
+        settings: LockSettings,
+        side: Connection,
+        note: Callable[[str], None],
+        audit: Callable[[str], None],
+    ) -> None:
         self.blockers: tuple[Blocker, ...] = ()
-        self._what, self._settings, self._side, self._note = what, settings, side, note
+        self._what, self._settings, self._side, self._note, self._audit = what, settings, side, note, audit
         self._start = time.monotonic()
         self._first_seen: dict[str, float] = {}
         self._poll, self._pause = _FIRST_POLL_S, _FIRST_PAUSE_S
@@ -99,7 +106,9 @@ class Patience:
             return
         try:
             for pid in terminate(self._side, blockers, older_than_s=min(1.0, waited_s / 2)):
-                self._note(f"terminated session {pid}, which blocked {self._what}, as this run was asked to")
+                message = f"terminated {_named(pid, blockers)}, which blocked {self._what}, as this run was asked to"
+                self._note(message)
+                self._audit(message)
         except psycopg.errors.InsufficientPrivilege as error:
             self._note(f"not permitted to terminate {describe(blockers)}: {error.diag.message_primary}")
 
@@ -113,3 +122,7 @@ class Patience:
         if left <= 0:
             raise self.out_of_patience() from None
         time.sleep(min(seconds, left))
+
+
+def _named(pid: int, blockers: Sequence[Blocker]) -> str:
+    return next((str(b) for b in blockers if b.pid == pid), f"session {pid}")

@@ -50,8 +50,14 @@ def message_of(error: psycopg.Error) -> str:
     return error.diag.message_primary or str(error).strip() or type(error).__name__
 
 
-def statement_failed(statement: str, error: psycopg.Error) -> ExecutionError:
-    """Return the error for a failed statement: its first line, the server's message and the SQLSTATE."""
+NOTHING_LEFT = "nothing of this statement is left; correct it and run again"
+
+
+def statement_failed(statement: str, error: psycopg.Error, *, left: str = NOTHING_LEFT) -> ExecutionError:
+    """Return the error for a failed statement: its first line, the server's message and the SQLSTATE.
+
+    ``left`` is the hint about what the statement left behind, used when the server has none.
+    """
     where = first_line(statement)
     if error.sqlstate is None or isinstance(error, _LOST):
         lost = ExecutionError(
@@ -63,5 +69,5 @@ def statement_failed(statement: str, error: psycopg.Error) -> ExecutionError:
     hint = error.diag.message_hint
     return ExecutionError(
         f"{where}: {message_of(error)} (SQLSTATE {error.sqlstate})",
-        hint=f"{hint[:1].lower()}{hint[1:]}" if hint else "nothing of this statement is left; correct it and run again",
+        hint=f"{hint[:1].lower()}{hint[1:]}" if hint else left,
     )

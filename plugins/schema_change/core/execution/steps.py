@@ -55,7 +55,7 @@ class StepRunner:
         step = row.planned
         with self._failures_recorded(row, step):
             self._forget(row.seq, step)
-            self._backfill(row.seq, step)
+            self._backfill(row.seq, step, before=row.rows or 0)
 
     def undo(self, row: StepRow) -> bool:
         """Undo a step that was done or begun; return whether there was anything to undo."""
@@ -66,8 +66,8 @@ class StepRunner:
         with self._failures_recorded(row, step):
             self.journal.set_step(row.seq, "undoing")
             if step.backfill is not None:
-                self.note(f"{counted(self._forget(row.seq, step), 'row')} set back")
-            if step.undo and step.undo_transactional:
+                self._undo_backfill(row.seq, step)
+            elif step.undo and step.undo_transactional:
                 self.executor.transaction(
                     step.undo,
                     tables=step.tables,
@@ -83,7 +83,10 @@ class StepRunner:
         """Tell whether a step's probe says that it is done; a step without one is believed."""
         if step.probe is None:
             return True
-        row = self.side.execute(step.probe.encode()).fetchone()
+        return self._asks(step.probe)
+
+    def _asks(self, question: str) -> bool:
+        row = self.side.execute(question.encode()).fetchone()
         return bool(row and row[0])
 
     def _left_behind(self, row: StepRow, step: Step) -> bool:
@@ -99,12 +102,16 @@ class StepRunner:
 
     def _in_autocommit(self, row: StepRow, step: Step) -> None:
         if row.status == "started":
-            if self.holds(step):
+            # Only a probe can tell that a try which was cut off had been through.
+            if step.probe is not None and self.holds(step):
                 self.note("an interrupted try had finished it")
                 self._done(row.seq, step)
                 return
-            self.note("an interrupted try left something behind; repairing")
-            self.executor.autocommit(step.repair, tables=step.tables, lock=step.lock)
+            if step.repair:
+                self.note("an interrupted try may have left something behind; repairing")
+                self.executor.autocommit(step.repair, tables=step.tables, lock=step.lock)
+        else:
+            self._refuse_taken(step)
         self.journal.set_step(row.seq, "started")
         self._audit("started", row.seq, step, step.statements)
         self.executor.autocommit(step.statements, tables=step.tables, lock=step.lock)
@@ -115,11 +122,19 @@ class StepRunner:
             )
         self._done(row.seq, step)
 
-    def _backfill(self, seq: int, step: Step) -> None:
+    def _refuse_taken(self, step: Step) -> None:
+        """Raise, before the step counts as begun, when what it makes is there: its undo must not drop that."""
+        if step.taken is not None and self._asks(step.taken):
+            raise ExecutionError(
+                f"step '{step.title}': the name of what it makes is taken by something this run did not make",
+                hint="drop or rename what is there, or choose another name in the change; nothing was changed",
+            )
+
+    def _backfill(self, seq: int, step: Step, *, before: int = 0) -> None:
         assert step.backfill is not None  # noqa: S101 - the caller has looked
         self.journal.set_step(seq, "started")
         self._audit("started", seq, step, ())
-        rows = run_backfill(
+        rows = before + run_backfill(
             self.work,
             self.side,
             run_id=self.journal.run_id,
@@ -132,6 +147,16 @@ class StepRunner:
         with self.work.transaction():
             self.journal.set_step(seq, "done", rows=rows)
             self._audit("done", seq, step, (), f"{counted(rows, 'row')} filled")
+
+    def _undo_backfill(self, seq: int, step: Step) -> None:
+        """Undo the statements first (they end what fills rows as they are written), then the rows."""
+        if step.undo:
+            self.executor.transaction(step.undo, tables=step.tables, lock=step.undo_lock)
+        rows = self._forget(seq, step)
+        if step.backfill is not None and step.backfill.remember:
+            self.note(f"{counted(rows, 'row')} set back")
+        with self.work.transaction():
+            self._undone(seq, step, 0)
 
     def _forget(self, seq: int, step: Step) -> int:
         """Forget a backfill's checkpoint; set the rows back that it remembers."""

@@ -183,8 +183,14 @@ class Journal:
         return Plan.from_json({**self.run.plan, "steps": [row.step for row in self.steps()]})
 
     def set_status(self, status: str, error: str | None = None) -> None:
-        """Move the run to a status; a final one sets its end."""
-        self._execute("set_status", status=status, error=error)
+        """Move the run to a status; a final one sets its end. Raises JournalError when another run of it is at work."""
+        try:
+            self._execute("set_status", status=status, error=error)
+        except psycopg.errors.UniqueViolation as violation:
+            raise JournalError(
+                "another run of this change has landed or is at work in this database",
+                hint="see schema-change status; this run has changed nothing yet",
+            ) from violation
 
     def set_fingerprint_after(self, fingerprint: str, catalog: Mapping[str, Any] | None = None) -> None:
         """Record the fingerprint the change left behind and, so that drift can be named, the snapshot it is of."""
@@ -284,6 +290,10 @@ class Journal:
                     f" since {since:%Y-%m-%d %H:%M}",
                     hint=f"wait for that run; if it is dead: schema-change reconcile --run {run_id}",
                 )
+
+    def others(self) -> dict[Table, UUID]:
+        """Return the tables that other runs own."""
+        return {Table(schema, name): run_id for schema, name, run_id in self._execute("other_owners")}
 
     def release(self) -> None:
         """Give the tables back."""

@@ -12,7 +12,7 @@ from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, Expectation, LockMode, NewRows, Phase, Step
 from schema_change.core.names import Table
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
+from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, expression_of, table_of
 from schema_change.core.recipes import filled_on_write, not_null, probe, raw, text
 from schema_change.core.sqltext.expression import Expression, normalise_type, parse_expression
 
@@ -47,7 +47,10 @@ class AddColumn(Operation):
         """Return the steps: add, backfill when there is something to fill, NOT NULL, take the trigger away."""
         relation = table_of(catalog, self.table)
         shape = self._shape(relation)
-        fill = self._fill()
+        fill = self._fill(catalog)
+        if fill is not None and self.new_rows is NewRows.TRIGGER:
+            remedy = "write that column's own expression instead, or choose new_rows: sweep"
+            filled_on_write.refuse_generated(relation, shape.name, fill, remedy)
         if not shape.nullable and fill is None and self.column.default is None and relation.rows:
             raise PlanError(
                 f"{relation.table}.{shape.name} is to be NOT NULL, but nothing gives the existing rows a value",
@@ -59,7 +62,7 @@ class AddColumn(Operation):
             steps.append(self._backfill(relation, fill))
             expectations.append(self._filled(relation.table, fill))
             if not shape.nullable:
-                steps += not_null.steps(relation.table, shape.name, catalog.server_version)
+                steps += not_null.steps(relation, shape.name, catalog.server_version)
             if self.new_rows is NewRows.TRIGGER:
                 steps.append(filled_on_write.contract(relation.table, shape.name))
         if not shape.nullable:
@@ -88,12 +91,12 @@ class AddColumn(Operation):
             comment=self.column.comment,
         )
 
-    def _fill(self) -> Expression | None:
+    def _fill(self, catalog: Catalog) -> Expression | None:
         """Return what existing rows get: the fill, or a default that differs from row to row."""
         if self.fill is not None:
-            return checked(parse_expression, self.fill, "fill")
+            return expression_of(catalog, parse_expression, self.fill, "fill")
         if self.column.default is not None:
-            default = checked(parse_expression, self.column.default, "default")
+            default = expression_of(catalog, parse_expression, self.column.default, "default")
             return default if default.volatile_hint else None
         return None
 
@@ -117,7 +120,7 @@ class AddColumn(Operation):
             statements.append(text(comment.format(table.identifier, column, sql.Literal(shape.comment))))
         undo = [text(sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(table.identifier, column))]
         if fill is not None and self.new_rows is NewRows.TRIGGER:
-            statements += filled_on_write.create(table, shape.name, shape.type, fill.text, only_nulls=False)
+            statements += filled_on_write.keep_filled(table, shape.name, shape.type, fill.text)
             undo = [*filled_on_write.drop(table, shape.name), *undo]
         return Step(
             phase=Phase.EXPAND,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -13,6 +13,8 @@ from schema_change.core.catalog.model import Catalog, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.model import DataCheck, Expectation, Phase, Step
 from schema_change.core.names import Table
+from schema_change.core.sqltext.expression import Expression
+from schema_change.core.sqltext.grammar import identifier
 
 _Parsed = TypeVar("_Parsed")
 _Text = TypeVar("_Text")
@@ -70,6 +72,27 @@ def checked(parse: Callable[[_Text], _Parsed], fragment: _Text, key: str) -> _Pa
         raise PlanError(
             f"{key}: {error}", hint="write one PostgreSQL expression or type, without side effects"
         ) from error
+
+
+def expression_of(catalog: Catalog, parse: Callable[[str], Expression], fragment: str, key: str) -> Expression:
+    """Parse an expression of a change file whose functions mean the same to everybody; else raise PlanError."""
+    expression = checked(parse, fragment, key)
+    refuse_shadowed(catalog, expression.bare_functions, key)
+    return expression
+
+
+def refuse_shadowed(catalog: Catalog, names: Iterable[str], key: str) -> None:
+    """Raise PlanError for a function called without a schema when public has one of that name.
+
+    It would win over PostgreSQL's own where its arguments fit better, and anybody may have made it.
+    """
+    for name in names:
+        starts = tuple(f"{kind} public.{identifier(name)}(" for kind in ("function", "aggregate"))
+        if any(known.startswith(starts) for known in catalog.objects):
+            raise PlanError(
+                f"{key}: {name}() may be PostgreSQL's own function or that of schema public",
+                hint=f"write pg_catalog.{name}(…) or public.{name}(…)",
+            )
 
 
 def table_of(catalog: Catalog, name: str) -> Relation:

@@ -13,7 +13,15 @@ from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import DataCheck, LockMode, Step
 from schema_change.core.names import Table, short_name
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
+from schema_change.core.operations.base import (
+    Operation,
+    PlanContext,
+    Planned,
+    checked,
+    expression_of,
+    refuse_shadowed,
+    table_of,
+)
 from schema_change.core.recipes import probe, raw, text
 from schema_change.core.sqltext.expression import IndexKey, index_keys, parse_predicate
 
@@ -42,6 +50,9 @@ class CreateIndex(Operation):
         relation = table_of(catalog, self.table)
         table = relation.table
         keys = self._keys(relation)
+        refuse_shadowed(catalog, (name for key in keys for name in key.bare_functions), "columns")
+        if self.where:
+            expression_of(catalog, parse_predicate, self.where, "where")
         plain = tuple(key.column for key in keys if key.column)
         used = tuple(column for key in keys for column in key.columns) + self.include
         name = self.name or short_name(table.name, *(plain or ("expr",)), "idx")
@@ -57,6 +68,7 @@ class CreateIndex(Operation):
             transactional=False,
             long=True,
             probe=probe("index_valid", index=Table(table.schema, name).quoted, table=table.quoted),
+            taken=probe("name_taken", relation=Table(table.schema, name).quoted),
             repair=(drop,),
             undo=(drop,),
             undo_lock=LockMode.SHARE_UPDATE_EXCLUSIVE,

@@ -12,7 +12,7 @@ from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, DataCheck, Expectation, LockMode, NewRows, Phase, Step
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked, table_of
+from schema_change.core.operations.base import Operation, PlanContext, Planned, expression_of, table_of
 from schema_change.core.recipes import filled_on_write, not_null, raw, text
 from schema_change.core.sqltext.expression import Expression, parse_expression
 
@@ -44,13 +44,15 @@ class SetNotNull(Operation):
         checks: tuple[DataCheck, ...] = ()
         fill: Expression | None = None
         if isinstance(self.nulls, FillNulls):
-            fill = checked(parse_expression, self.nulls.fill, "nulls.fill")
+            fill = expression_of(catalog, parse_expression, self.nulls.fill, "nulls.fill")
+            remedy = "write that column's own expression instead"
+            filled_on_write.refuse_generated(relation, column.name, fill, remedy)
             steps += self._fill(relation, column, fill)
             checks = (self._stays_null(relation, fill),)
         elif (relation.table, column.name) not in context.filled:
             # A column that this change adds and fills has no rows to count yet; cutover checks it.
             checks = (not_null.null_check(relation.table, column.name, relation.key),)
-        steps += not_null.steps(relation.table, column.name, catalog.server_version)
+        steps += not_null.steps(relation, column.name, catalog.server_version)
         if fill is not None:
             steps.append(filled_on_write.contract(relation.table, column.name))
         return Planned(
@@ -93,7 +95,7 @@ class SetNotNull(Operation):
                 phase=Phase.EXPAND,
                 title=f"replace NULLs written to {table}.{column.name}",
                 tables=(table,),
-                statements=filled_on_write.create(table, column.name, column.type, fill.text, only_nulls=True),
+                statements=filled_on_write.replace_nulls(table, column.name, fill.text, relation.key),
                 lock=LockMode.SHARE_ROW_EXCLUSIVE,
                 undo=filled_on_write.drop(table, column.name),
                 undo_lock=LockMode.ACCESS_EXCLUSIVE,
@@ -104,7 +106,9 @@ class SetNotNull(Operation):
                 title=f"fill NULLs of {table}.{column.name}",
                 tables=(table,),
                 lock=LockMode.ROW_EXCLUSIVE,
-                undo_lock=LockMode.ROW_EXCLUSIVE,
+                # Before the rows are set back: the trigger would remember more of them behind our back.
+                undo=filled_on_write.drop(table, column.name),
+                undo_lock=LockMode.ACCESS_EXCLUSIVE,
                 lasting=False,
                 backfill=Backfill(
                     table=table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from psycopg import sql
@@ -10,14 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.errors import PlanError
+from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, LockMode, NewRows, Phase, Step
 from schema_change.core.names import Table
-from schema_change.core.operations.base import Operation, PlanContext, Planned, checked
+from schema_change.core.operations.base import Operation, PlanContext, Planned, expression_of
 from schema_change.core.recipes import probe, text
 from schema_change.core.sqltext.expression import parse_expression
-from schema_change.core.sqltext.statements import Statement, split
-
-_NO_PATH = "SET search_path TO ''"
+from schema_change.core.sqltext.statements import PUBLIC, Statement, split
 
 
 class RawBackfill(BaseModel):
@@ -25,8 +25,8 @@ class RawBackfill(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    table: str = Field(description="Table, as schema.table")
-    column: str = Field(description="Column to fill")
+    table: TableName = Field(description="Table, as schema.table")
+    column: Identifier = Field(description="Column to fill")
     expression: str = Field(description="SQL expression over the row")
     where: str | None = Field(
         default=None, description="Rows still to fill; false once a row is filled. Default: the column IS NULL"
@@ -92,6 +92,8 @@ class Sql(Operation):
         table = Table.parse(raw.table)
         relation = catalog.get(table)
         pending = text(sql.SQL("{} IS NULL").format(sql.Identifier(raw.column)))
+        if raw.where:
+            pending = expression_of(catalog, parse_expression, raw.where, "backfill.where").text
         return Step(
             phase=Phase.BACKFILL,
             title=f"fill {table}.{raw.column}",
@@ -101,8 +103,8 @@ class Sql(Operation):
             backfill=Backfill(
                 table=table,
                 column=raw.column,
-                expression=checked(parse_expression, raw.expression, "backfill.expression").text,
-                pending=checked(parse_expression, raw.where, "backfill.where").text if raw.where else pending,
+                expression=expression_of(catalog, parse_expression, raw.expression, "backfill.expression").text,
+                pending=pending,
                 key=relation.key if relation else (),
                 new_rows=NewRows.SWEEP,
             ),
@@ -130,7 +132,7 @@ def _groups(statements: Sequence[Statement]) -> Iterator[list[Statement]]:
 def _step(group: list[Statement], catalog: Catalog, created: frozenset[Table], revert: Sequence[Statement]) -> Step:
     transactional = group[0].transactional
     undo_transactional = all(s.transactional for s in revert)
-    check, repair = (None, ()) if transactional else _probe_and_repair(group[0])
+    safety = _Safety() if transactional else _safety(group[0])
     return Step(
         phase=Phase.EXPAND,
         title=_title(group),
@@ -138,12 +140,13 @@ def _step(group: list[Statement], catalog: Catalog, created: frozenset[Table], r
         statements=_with_settings(group, transactional=transactional),
         lock=_lock(group, created),
         transactional=transactional,
-        probe=check,
-        repair=repair,
+        probe=safety.probe,
+        taken=safety.taken,
+        repair=safety.repair,
         undo=_with_settings(revert, transactional=undo_transactional),
         undo_lock=_lock(revert, frozenset()),
         undo_transactional=undo_transactional,
-        lasting=check is not None,
+        lasting=safety.probe is not None,
         long=not transactional,
     )
 
@@ -161,7 +164,7 @@ def _with_settings(statements: Sequence[Statement], *, transactional: bool) -> t
         names |= {s.name: None for s in statement.settings}
     if statements and not transactional:
         resets = (sql.SQL("RESET {}").format(sql.Identifier(n)).as_string(None) for n in names if n != "search_path")
-        found += [*resets, _NO_PATH]
+        found += [*resets, PUBLIC.session]
     return tuple(found)
 
 
@@ -182,7 +185,16 @@ def _lock(statements: Sequence[Statement], created: frozenset[Table]) -> LockMod
     return max((mode for s in statements for t, mode in s.locks.items() if t not in created), default=LockMode.NONE)
 
 
-def _probe_and_repair(statement: Statement) -> tuple[str | None, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Safety:
+    """What lets a statement outside a transaction be looked at, and run again: see Step."""
+
+    probe: str | None = None
+    taken: str | None = None
+    repair: tuple[str, ...] = ()
+
+
+def _safety(statement: Statement) -> _Safety:
     if statement.kind == "CREATE INDEX":
         node = statement.node
         if not node.idxname:
@@ -193,11 +205,13 @@ def _probe_and_repair(statement: Statement) -> tuple[str | None, tuple[str, ...]
         (table,) = statement.tables
         index = Table(table.schema, node.idxname)
         drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index.identifier)
-        return probe("index_valid", index=index.quoted, table=table.quoted), (text(drop),)
+        names = {"index": index.quoted, "table": table.quoted}
+        taken = probe("index_taken", **names) if node.if_not_exists else probe("name_taken", relation=index.quoted)
+        return _Safety(probe("index_valid", **names), taken, (text(drop),))
     if statement.kind == "DROP INDEX":
         gone = [sql.SQL("to_regclass({}) IS NULL").format(sql.Literal(i.quoted)) for i in statement.indexes]
-        return text(sql.SQL("SELECT {}").format(sql.SQL(" AND ").join(gone))), ()
-    return None, ()
+        return _Safety(text(sql.SQL("SELECT {}").format(sql.SQL(" AND ").join(gone))))
+    return _Safety()
 
 
 def _title(group: list[Statement]) -> str:

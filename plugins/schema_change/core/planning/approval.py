@@ -69,6 +69,11 @@ def check_approver(approval: Approval, user: str, requested_by: str) -> None:
         raise PreCheckFailed("an approval needs a name", hint="log in, so that the audit can say who approved")
     if user == requested_by:
         raise PreCheckFailed(f"{user} asked for this run and cannot approve it", hint="ask somebody else")
+    if not requested_by and not approval.users:
+        raise PreCheckFailed(
+            f"nobody knows who asked for this run, so that anybody could approve their own as {approval.role}",
+            hint="name the users of the role in the approvers file",
+        )
     if approval.users and user not in approval.users:
         raise PreCheckFailed(
             f"{user} may not approve as {approval.role}",

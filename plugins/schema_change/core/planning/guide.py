@@ -16,6 +16,7 @@ from schema_change.core.changes.spec import Change
 from schema_change.core.model import LockMode, Phase, Plan, Step
 from schema_change.core.names import Table
 from schema_change.core.operations.base import Operation
+from schema_change.core.planning.risk import unrated
 from schema_change.core.prechecks import CheckResult
 from schema_change.core.sqltext.grammar import SqlError, is_a
 from schema_change.core.sqltext.statements import Statement, split
@@ -55,14 +56,14 @@ def _context(
         "server": catalog.server_version // 10000,
         "summary": _summary(change, plan),
         "impact": {
-            "Risk": Rating(plan.risk.value, "; ".join(plan.risk_reasons)),
+            "Risk": Rating(plan.risk.value, "; ".join((*map(unrated, plan.risk_reasons[:1]), *plan.risk_reasons[1:]))),
             "Data-loss risk": data_loss(plan),
             "Downtime": downtime(plan),
             "Rollback complexity": rollback_complexity(change, plan),
         },
         "expected": f"{templates.duration(sum(took.values()))} for the steps, in the latest rehearsal"
         if rehearsal
-        else "never rehearsed",
+        else "unknown: never rehearsed",
         "steps": [_step(number, step, catalog, took) for number, step in enumerate(plan.steps, start=1)],
         "undo": [step for step in reversed(plan.steps) if step.phase is not Phase.CONTRACT and _has_undo(step)],
         "one_way": any(step.phase is Phase.CONTRACT for step in plan.steps),
@@ -70,8 +71,9 @@ def _context(
         "problems": sorted(
             (c for c in checks if c.status in _URGENT and c.name != "lint"), key=lambda c: _URGENT[c.status]
         ),
-        "checked": len(checks),
+        "checked": sum(c.status != "skipped" for c in checks),
         "passed": sum(c.status == "pass" for c in checks),
+        "skipped": sum(c.status == "skipped" for c in checks),
         "window": str(change.window) if change.window else "",
     }
 
@@ -123,7 +125,7 @@ def _summary(change: Change, plan: Plan) -> list[dict[str, Any]]:
             "kind": kind,
             "count": count,
             "where": ", ".join(map(str, where[kind])),
-            "reversible": "⚠️ by revert.sql" if kind in by_hand else _reversible(plan, where[kind]),
+            "reversible": "yes, by revert.sql" if kind in by_hand else _reversible(plan, where[kind]),
         }
         for kind, count in counts.items()
     ]
@@ -143,8 +145,8 @@ def _kinds(operation: Operation) -> Iterator[tuple[str, list[Table]]]:
 def _reversible(plan: Plan, tables: Mapping[Table, None]) -> str:
     steps = [s for s in plan.steps if not tables or set(s.tables) & set(tables)]
     if any(_without_undo(s) for s in steps):
-        return "⚠️ partly"
-    return "✅ until contract" if any(s.phase is Phase.CONTRACT for s in plan.steps) else "✅ until it has landed"
+        return "partly" if any(map(_has_undo, steps)) else "no"
+    return "yes, until contract" if any(s.phase is Phase.CONTRACT for s in plan.steps) else "yes, until it has landed"
 
 
 def _without_undo(step: Step) -> bool:

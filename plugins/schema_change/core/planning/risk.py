@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.model import LockMode, Phase, Plan, Risk
+from schema_change.core.wording import counted, sized
 
 _LARGE_TABLE_BYTES = 10 * 1024**3
 _MANY_ROWS = 10_000_000
@@ -17,6 +18,12 @@ def assess(plan: Plan, catalog: Catalog) -> tuple[Risk, tuple[str, ...]]:
     if not reasons:
         return Risk.LOW, ("every step is brief or lets reads and writes go on, and can be undone",)
     return reasons[0][0], tuple(f"{risk.value}: {why}" for risk, why in reasons)
+
+
+def unrated(reason: str) -> str:
+    """Return a reason without its risk, for a place where the risk stands beside it."""
+    risk, _, why = reason.partition(": ")
+    return why if risk in list(Risk) else reason
 
 
 def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
@@ -37,8 +44,9 @@ def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
         if relation is None:
             continue
         if relation.bytes > _LARGE_TABLE_BYTES:
-            yield Risk.MEDIUM, f"{table} is large ({relation.bytes / 1024**3:.0f} GiB)"
+            yield Risk.MEDIUM, f"{table} is large ({sized(relation.bytes)})"
         if relation.rows > _MANY_ROWS and plan.of_phase(Phase.BACKFILL):
-            yield Risk.MEDIUM, f"about {relation.rows:,} rows of {table} are rewritten"
-        if relation.dependants:
-            yield Risk.MEDIUM, f"{table} has dependants: {', '.join(relation.dependants[:5])}"
+            yield Risk.MEDIUM, f"about {counted(relation.rows, 'row')} of {table} are rewritten"
+        # A generated column only ever depends on its own table; dropping what it is made of is a finding.
+        if others := [d for d in relation.dependants if not d.startswith("generated column ")]:
+            yield Risk.MEDIUM, f"{table} has dependants: {', '.join(others[:5])}"

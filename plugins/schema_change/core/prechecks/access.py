@@ -11,8 +11,9 @@ from schema_change.core.binaries import client_for
 from schema_change.core.database import Target, server_version
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.names import Table, quote
-from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some, names_of, size
+from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some, names_of
 from schema_change.core.prechecks.server import scratch_bytes
+from schema_change.core.wording import sized
 
 _CREATES = re.compile(r"^\s*CREATE\s+(?:UNIQUE\s+)?(?:INDEX|TABLE|MATERIALIZED|VIEW|SEQUENCE)\b", re.IGNORECASE)
 
@@ -147,7 +148,7 @@ def _own_server(context: CheckContext) -> Answer:
     if needed > SCRATCH_LIMIT_BYTES:
         return Answer(
             "fail",
-            f"{size(needed)} would be restored on the target's own server; the limit is {size(SCRATCH_LIMIT_BYTES)}",
+            f"{sized(needed)} would be restored on the target's own server; the limit is {sized(SCRATCH_LIMIT_BYTES)}",
             "configure a scratch connection to another server",
         )
     [(role, _, createdb, *_)] = context.rows("access", "role")
@@ -157,4 +158,4 @@ def _own_server(context: CheckContext) -> Answer:
             f"{role} may not create the scratch database in which the backup is verified",
             f"ALTER ROLE {quote(role)} CREATEDB, or configure a scratch connection",
         )
-    return Answer("pass", f"{size(needed)} are restored and rehearsed on the target's own server")
+    return Answer("pass", f"{sized(needed)} are restored and rehearsed on the target's own server")

@@ -104,15 +104,6 @@ def enumerate_some(items: Collection[object], limit: int = 10) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"
-
-
 def age(seconds: float) -> str:
     """Return a duration for people."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

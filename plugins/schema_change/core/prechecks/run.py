@@ -66,7 +66,8 @@ def _run(check: Check, context: CheckContext) -> CheckResult:
         denied = isinstance(error, psycopg.errors.InsufficientPrivilege)
         answer = Answer("unknown", f"could not be looked at: {reason}", "grant what is missing" if denied else "")
     if answer.status != "pass":
-        log.info("pre-check %s: %s: %s", check.name, answer.status, answer.message)
+        level = logging.DEBUG if answer.status == "skipped" else logging.INFO
+        log.log(level, "pre-check %s: %s: %s", check.name, answer.status, answer.message)
     return CheckResult(check.name, answer.status, answer.message, answer.remedy)
 
 

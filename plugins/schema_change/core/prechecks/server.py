@@ -11,7 +11,8 @@ from schema_change.core.catalog.read import OLDEST
 from schema_change.core.database import server_version
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.names import quote
-from schema_change.core.prechecks.model import Answer, CheckContext, age, size
+from schema_change.core.prechecks.model import Answer, CheckContext, age
+from schema_change.core.wording import sized
 
 _NEWEST_TESTED = 18
 _LAG_BYTES = 64 << 20
@@ -82,11 +83,11 @@ def replication(context: CheckContext) -> Answer:
     standbys = context.rows("server", "standbys")
     slots = context.rows("server", "inactive_slots")
     late = [
-        f"standby {name} is {size(lag or 0)}, {age(seconds or 0)} behind"
+        f"standby {name} is {sized(lag or 0)}, {age(seconds or 0)} behind"
         for name, state, lag, seconds in standbys
         if state is not None and ((lag or 0) > _LAG_BYTES or (seconds or 0) > _LAG_S)
     ]
-    idle = [f"slot {name} is not read and holds back {size(held)} of WAL ({status})" for name, held, status in slots]
+    idle = [f"slot {name} is not read and holds back {sized(held)} of WAL ({status})" for name, held, status in slots]
     if late or idle:
         return Answer(
             "warn",
@@ -109,7 +110,7 @@ def disk_space(context: CheckContext) -> Answer:
         return Answer("unknown", f"{folder} cannot be looked at: {error.strerror}")
     free = stat.f_bavail * stat.f_frsize
     needed = _bytes_needed(context)
-    message = f"{size(free)} free, about {size(needed)} needed"
+    message = f"{sized(free)} free, about {sized(needed)} needed"
     if free < needed:
         return Answer("fail", message, f"make room on the file system of {folder}")
     if free < 2 * needed:

@@ -11,7 +11,8 @@ from psycopg import sql
 
 from schema_change.core.model import LockMode
 from schema_change.core.names import MAX_IDENTIFIER_BYTES, quote
-from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some, size
+from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
+from schema_change.core.wording import counted, sized
 
 _LARGE_BYTES = 10 << 30
 _LOCKED_BYTES = 1 << 30
@@ -24,15 +25,15 @@ def table_size(context: CheckContext) -> Answer:
     warnings = []
     rewritten = sum(known[t].bytes for t in context.backfilled if t in known)
     if rewritten > _LARGE_BYTES:
-        warnings.append(f"the backfill rewrites about {size(rewritten)}, which leaves as much dead space behind")
+        warnings.append(f"the backfill rewrites about {sized(rewritten)}, which leaves as much dead space behind")
     for step in context.plan.steps:
         locked = sum(known[t].bytes for t in step.tables if t in known)
         if step.long and step.lock >= LockMode.SHARE and locked > _LOCKED_BYTES:
-            warnings.append(f"{step.title} blocks {step.lock.blocks} while it works on {size(locked)}")
+            warnings.append(f"{step.title} blocks {step.lock.blocks} while it works on {sized(locked)}")
     if warnings:
         return Answer("warn", "; ".join(warnings), "choose a quiet hour; see the throttle and window of the change")
-    total = sum(r.bytes for r in context.relations)
-    return Answer("pass", f"{size(total)} in {len(context.relations)} tables, {size(rewritten)} to rewrite")
+    total = f"{sized(sum(r.bytes for r in context.relations))} in {counted(len(context.relations), 'table')}"
+    return Answer("pass", f"{total}, {sized(rewritten)} to rewrite")
 
 
 def dependants(context: CheckContext) -> Answer:
@@ -134,7 +135,7 @@ def lint(context: CheckContext) -> Answer:
     return Answer(
         "fail" if errors else "warn",
         "; ".join(f"{f.rule}: {f.message}" for f in shown),
-        "; ".join(dict.fromkeys(f"{f.rule}: {f.remedy}" for f in shown if f.remedy)),
+        "; ".join(dict.fromkeys(f.remedy for f in shown if f.remedy)),
     )
 
 
@@ -148,7 +149,7 @@ def data_fit(context: CheckContext) -> Answer:
         [(count,)] = _query(context, check.count)
         if count:
             sample = ", ".join(_shown(row) for row in _query(context, check.sample)[:10])
-            problems.append(f"{check.name}: {count:,} rows, such as {sample}")
+            problems.append(f"{check.name}: {counted(count, 'row')}, such as {sample}")
             remedies.append(check.remedy)
     if problems:
         return Answer("fail", "; ".join(problems), "; ".join(dict.fromkeys(remedies)))

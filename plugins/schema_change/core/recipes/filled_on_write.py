@@ -10,41 +10,78 @@ from __future__ import annotations
 from psycopg import sql
 
 from schema_change.core import sqlfiles
+from schema_change.core.catalog.model import Relation
+from schema_change.core.errors import PlanError
 from schema_change.core.model import LockMode, Phase, Step
-from schema_change.core.names import Table, short_name
+from schema_change.core.names import Table, hashed_name
 from schema_change.core.recipes import probe, raw, text
+from schema_change.core.sqltext.expression import Expression
 
 _HOME = "schema_change"
+_OTHERS = sql.SQL("current_setting('schema_change.bypass', true) IS DISTINCT FROM 'on'")
 
 
 def _function(table: Table, column: str) -> sql.Identifier:
-    return sql.Identifier(_HOME, short_name("fill", table.schema, table.name, column))
+    return sql.Identifier(_HOME, hashed_name("fill", table.schema, table.name, column))
 
 
 def _trigger(table: Table, column: str) -> str:
     # Triggers fire in the order of their names; ours must see what the user's made of the row.
-    return short_name("zz_schema_change_fill", table.name, column)
+    return hashed_name("zz_schema_change_fill", table.schema, table.name, column)
 
 
-def create(table: Table, column: str, column_type: str, expression: str, *, only_nulls: bool) -> tuple[str, ...]:
-    """Return the statements that create the trigger.
+def keep_filled(table: Table, column: str, column_type: str, expression: str) -> tuple[str, ...]:
+    """Return the statements that create a trigger which fills the column of every row written.
 
-    ``only_nulls`` replaces every NULL written (for a column that must not have any); otherwise the value is kept in
-    step with the row until the application writes the column itself.
+    The value is kept in step with the row until the application writes the column itself.
     """
-    body = sqlfiles.block("queries/recipes", "replace_null_body" if only_nulls else "fill_body").format(
+    body = sqlfiles.block("queries/recipes", "fill_body").format(
         column=sql.Identifier(column),
         type=raw(column_type),
         expression=raw(expression),
         row=sql.Identifier(table.name),
     )
+    return _create(table, column, body, _OTHERS)
+
+
+def replace_nulls(table: Table, column: str, expression: str, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the statements that create a trigger which replaces every NULL written to the column.
+
+    It remembers such rows by their key, as the backfill of the run that owns the table does: a rollback gives them
+    their NULL back.
+    """
+    body = sqlfiles.block("queries/recipes", "replace_null_body").format(
+        column=sql.Identifier(column),
+        expression=raw(expression),
+        row=sql.Identifier(table.name),
+        table=table.identifier,
+        key=sql.SQL(", ").join(sql.SQL("NEW.{}::text").format(sql.Identifier(k)) for k in key),
+        same_key=sql.SQL(" AND ").join(sql.SQL("t.{0} = NEW.{0}").format(sql.Identifier(k)) for k in key),
+        schema_name=sql.Literal(table.schema),
+        table_name=sql.Literal(table.name),
+        column_name=sql.Literal(column),
+    )
+    return _create(table, column, body, sql.SQL("NEW.{} IS NULL AND {}").format(sql.Identifier(column), _OTHERS))
+
+
+def refuse_generated(relation: Relation, column: str, fill: Expression, remedy: str) -> None:
+    """Raise PlanError when the expression reads a generated column: a BEFORE trigger sees NULL there."""
+    generated = [c.name for c in relation.columns if c.generated]
+    if read := [name for name in generated if fill.may_read(relation.table.name, name)]:
+        raise PlanError(
+            f"{relation.table}.{column} is to be filled from the generated column {', '.join(read)}, which is not "
+            "computed yet when the trigger fills a row that is written",
+            hint=remedy,
+        )
+
+
+def _create(table: Table, column: str, body: sql.Composed, condition: sql.Composable) -> tuple[str, ...]:
+    # The function works under the settings of our batches, so that the same row gives the same value, and text.
     function = sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = public, pg_temp AS {body}"
+        " SET search_path = public, pg_temp SET datestyle FROM CURRENT SET intervalstyle FROM CURRENT"
+        " SET timezone FROM CURRENT SET extra_float_digits FROM CURRENT SET bytea_output FROM CURRENT AS {body}"
     ).format(name=_function(table, column), body=sql.Literal(text(body)))
-    condition: sql.Composable = sql.SQL("current_setting('schema_change.bypass', true) IS DISTINCT FROM 'on'")
-    if only_nulls:
-        condition = sql.SQL("NEW.{} IS NULL AND {}").format(sql.Identifier(column), condition)
     trigger = sql.SQL(
         "CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW WHEN ({condition})"
         " EXECUTE FUNCTION {function}()"

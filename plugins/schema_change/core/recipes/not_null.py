@@ -6,8 +6,11 @@ is validated, SET NOT NULL believes it and scans nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg import sql
 
+from schema_change.core.catalog.model import Relation
 from schema_change.core.model import DataCheck, LockMode, Phase, Step
 from schema_change.core.names import Table, short_name
 from schema_change.core.recipes import probe, text
@@ -15,9 +18,14 @@ from schema_change.core.recipes import probe, text
 _NATIVE_SINCE = 180000
 
 
-def steps(table: Table, column: str, server_version: int) -> tuple[Step, ...]:
+def steps(relation: Relation, column: str, server_version: int) -> tuple[Step, ...]:
     """Return the cutover steps that make the column NOT NULL."""
-    return _native(table, column) if server_version >= _NATIVE_SINCE else _by_check(table, column)
+    if server_version < _NATIVE_SINCE:
+        return _by_check(relation.table, column, _free(relation, "schema_change", relation.table.name, column))
+    for constraint in relation.constraints:
+        if constraint.type == "n" and constraint.columns == (column,):
+            return (_validate_existing(relation.table, column, constraint.name),)
+    return _native(relation.table, column, _free(relation, relation.table.name, column))
 
 
 def null_check(table: Table, column: str, key: tuple[str, ...]) -> DataCheck:
@@ -39,15 +47,28 @@ def drop(table: Table, column: str) -> str:
     )
 
 
-def _native(table: Table, column: str) -> tuple[Step, ...]:
-    name = short_name(table.name, column, "not_null")
+def _free(relation: Relation, *parts: str) -> str:
+    """Return a name that no constraint of the table has."""
+    taken = {c.name for c in relation.constraints}
+    name, number = short_name(*parts, "not_null"), 0
+    while name in taken:
+        number += 1
+        name = short_name(*parts, "not_null", str(number))
+    return name
+
+
+def _add(table: Table, column: str, name: str) -> str:
     add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} NOT NULL {} NOT VALID")
+    return text(add.format(table.identifier, sql.Identifier(name), sql.Identifier(column)))
+
+
+def _native(table: Table, column: str, name: str) -> tuple[Step, ...]:
     return (
         Step(
             phase=Phase.CUTOVER,
             title=f"forbid new NULLs in {table}.{column}",
             tables=(table,),
-            statements=(text(add.format(table.identifier, sql.Identifier(name), sql.Identifier(column))),),
+            statements=(_add(table, column, name),),
             lock=LockMode.ACCESS_EXCLUSIVE,
             probe=probe("constraint_exists", table=table.quoted, constraint=name),
             undo=(drop(table, column),),
@@ -57,8 +78,13 @@ def _native(table: Table, column: str) -> tuple[Step, ...]:
     )
 
 
-def _by_check(table: Table, column: str) -> tuple[Step, ...]:
-    name = short_name("schema_change", table.name, column, "not_null")
+def _validate_existing(table: Table, column: str, name: str) -> Step:
+    """Return the step that validates a NOT NULL somebody made before us; its undo makes it NOT VALID again."""
+    step = _validate(table, column, name, probe("column_not_null", table=table.quoted, column=column), lasting=True)
+    return replace(step, undo=(drop(table, column), _add(table, column, name)), undo_lock=LockMode.ACCESS_EXCLUSIVE)
+
+
+def _by_check(table: Table, column: str, name: str) -> tuple[Step, ...]:
     constraint = sql.Identifier(name)
     add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
     drop_check = text(sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(table.identifier, constraint))

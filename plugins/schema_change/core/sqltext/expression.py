@@ -53,8 +53,9 @@ class Expression:
     """One SQL expression.
 
     ``text`` is the original without comments, its tables qualified by schema. ``tables`` are those its subqueries
-    read, ``columns`` the last parts of all column names, ``functions`` the names of all functions. ``volatile_hint``
-    tells that a function is volatile, or belongs to a user's schema so that only pg_proc knows.
+    read, ``columns`` the last parts of all column names, ``functions`` the names of all functions,
+    ``bare_functions`` of those without a schema. ``volatile_hint`` tells that a function is volatile, or belongs to a
+    user's schema so that only pg_proc knows. ``names`` are the column names in their parts, with ``*`` for all.
     """
 
     text: str
@@ -62,6 +63,13 @@ class Expression:
     columns: tuple[str, ...] = ()
     volatile_hint: bool = False
     functions: tuple[str, ...] = ()
+    bare_functions: tuple[str, ...] = ()
+    names: tuple[tuple[str, ...], ...] = ()
+
+    def may_read(self, row: str, column: str) -> bool:
+        """Tell whether it may read a column of the row it is about, which is visible as ``row``, or the whole row."""
+        whole = {(row,), (row, "*")}
+        return any(n[-2:] in whole or (n[-1] == column and n[-2:-1] in {(), (row,)}) for n in self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class IndexKey:
     text: str
     column: str | None
     columns: tuple[str, ...] = ()
+    bare_functions: tuple[str, ...] = ()
 
 
 def parse_expression(text: str, *, default_schema: str = "public") -> Expression:
@@ -131,7 +140,8 @@ def _index_key(item: str) -> IndexKey:
         _check_row_only(key.expr, "index key")
     text = grammar.deparse(statement).removeprefix("CREATE INDEX ON t USING btree (")
     columns = (key.name,) if key.name else _columns(key.expr)
-    return IndexKey(text=text.removesuffix(")"), column=key.name, columns=columns)
+    bare = grammar.bare_function_names(key)
+    return IndexKey(text=text.removesuffix(")"), column=key.name, columns=columns, bare_functions=bare)
 
 
 def _expression(clean: str, node: Node, default_schema: str) -> Expression:
@@ -143,6 +153,14 @@ def _expression(clean: str, node: Node, default_schema: str) -> Expression:
         columns=_columns(node),
         volatile_hint=any(map(functions.may_be_volatile, names)),
         functions=names,
+        bare_functions=grammar.bare_function_names(node),
+        names=tuple(
+            dict.fromkeys(
+                tuple(f.sval if grammar.is_a(f, ast.String) else "*" for f in part.fields)
+                for part in grammar.walk(node)
+                if grammar.is_a(part, ast.ColumnRef)
+            )
+        ),
     )
 
 

@@ -151,6 +151,12 @@ def function_names(node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(".".join(p for p in parts if p != "pg_catalog") for parts in names))
 
 
+def bare_function_names(node: Node) -> tuple[str, ...]:
+    """Return the functions a tree calls without a schema, so that the search_path decides whose they are."""
+    names = (dotted(n.funcname) for n in walk(node) if is_a(n, ast.FuncCall))
+    return tuple(dict.fromkeys(parts[0] for parts in names if len(parts) == 1))
+
+
 def line_of(text: str, position: int) -> int:
     """Return the line, counted from 1, of a character."""
     return text.count("\n", 0, position) + 1

@@ -18,7 +18,7 @@ from schema_change.core.prechecks import raise_if_failed
 from schema_change.core.stages.plan import describe, prepare, reported
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
-from schema_change.core.wording import counted
+from schema_change.core.wording import counted, sized
 
 
 def approve(session: Session) -> StageResult:
@@ -87,7 +87,7 @@ def backup(session: Session) -> StageResult:
     contents = f"{counted(manifest.rows, 'row')} of {counted(len(tables), 'table')}"
     session.journal.set_backup(data, {"tables": [t.to_json() for t in manifest.tables]})
     session.journal.event("backup", f"{contents}, verified by a restore")
-    summary = f"{contents}, {counted(data['bytes'], 'byte')}, verified by a restore"
+    summary = f"{contents}, {sized(data['bytes'])}, verified by a restore"
     return StageResult("backup", "done", summary, data)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from schema_change.core.backfill.engine import remaining
 from schema_change.core.catalog.read import read_catalog
-from schema_change.core.errors import BackfillError, JournalError
+from schema_change.core.errors import BackfillError, JournalError, SchemaChangeError
 from schema_change.core.journal.journal import StepRow
-from schema_change.core.model import LockMode, NewRows, Phase, Step
+from schema_change.core.model import LockMode, NewRows, Phase, Plan, Step
 from schema_change.core.recipes import analyze, vacuum_analyze
 from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.request import StageResult
@@ -55,10 +55,6 @@ def contract(session: Session) -> StageResult:
     session.journal.set_status("contracting")
     steps = session.run_phase(Phase.CONTRACT)
     plan = session.plan()
-    for table in dict.fromkeys(s.backfill.table for s in plan.steps if s.backfill is not None):
-        session.steps.executor.autocommit(
-            (vacuum_analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE
-        )
     catalog = read_catalog(session.side).restricted(plan.scope)
     version = run.change.get("registry")
     with session.work.transaction():
@@ -68,9 +64,21 @@ def contract(session: Session) -> StageResult:
         session.journal.set_status("applied")
         session.journal.release()
         session.journal.event("applied", f"version {version['to']} of {version['table']}" if version else "")
+    _vacuum(session, plan)
     removed = f"{counted(len(steps), 'step')}; " if steps else "nothing to remove; "
     landed = f"{version['table']} is now at {version['to']}" if version else "the change has landed"
     return StageResult("contract", "done", removed + landed)
+
+
+def _vacuum(session: Session, plan: Plan) -> None:
+    """Make the dead rows of backfills reusable. The change has landed by now, so trouble here is only told."""
+    for table in dict.fromkeys(s.backfill.table for s in plan.steps if s.backfill is not None):
+        try:
+            session.steps.executor.autocommit(
+                (vacuum_analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE
+            )
+        except SchemaChangeError as error:
+            session.note(f"VACUUM of {table} is left to autovacuum: {error.message}")
 
 
 def _assert_filled(session: Session, row: StepRow) -> None:

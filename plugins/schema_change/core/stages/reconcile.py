@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from uuid import UUID
 
+import psycopg
+
 from schema_change.core.database import Target
 from schema_change.core.errors import SchemaChangeError
 from schema_change.core.journal import registry
@@ -56,6 +58,11 @@ def reconcile(
                 results.append(Reconciled(run_id, run.change_id, "left alone: a task of it is at work"))
                 continue
             release_fence(connection, run_id)
+            if only is None and run.status == "rollback_failed":
+                # Trying again could put a backup back again, and lose what was written since.
+                action = f"left alone: its rollback failed, a person must look (then: reconcile --run {run_id})"
+                results.append(Reconciled(run_id, run.change_id, action))
+                continue
             if only is None and not is_over(run):
                 action = f"left alone: {run.requested_from} is not over, or cannot be judged from here"
                 results.append(Reconciled(run_id, run.change_id, action))
@@ -70,7 +77,7 @@ def _finish(run: RunRow, request: Request, progress: Callable[[str], None] | Non
     stages = ("contract", "report") if run.status == "contracting" else ("rollback", "verify_rollback", "report")
     try:
         summaries = [runner.run(stage).summary for stage in stages]
-    except SchemaChangeError as error:
+    except (SchemaChangeError, psycopg.Error) as error:
         log.exception("run %s of %s could not be finished", run.run_id, run.change_id)
-        return f"failed: {error.message}"
+        return f"failed: {error}"
     return "; ".join(summaries[:2])

@@ -23,6 +23,7 @@ from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session, open_session
 from schema_change.core.stages.validate import check_shape, run_verify_script
+from schema_change.core.templates import duration
 
 
 def rehearse(session: Session) -> StageResult:
@@ -44,7 +45,7 @@ def rehearse(session: Session) -> StageResult:
         drop_scratch(server, name)
     session.journal.event("rehearsed", "forward, back and forward again on a restored copy")
     seconds = sum(step["seconds"] for step in result["steps"])
-    summary = f"forward, back (catalog and data equal) and forward again; the steps took {seconds:.1f} s"
+    summary = f"forward, back (catalog and data equal) and forward again; the steps took {duration(seconds)}"
     return StageResult("rehearse", "done", summary, result)
 
 

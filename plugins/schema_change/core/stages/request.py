@@ -30,8 +30,12 @@ class Options(BaseModel):
     on_revert_failure: Literal["fail", "restore"] = Field(
         default="fail", description="When an undo fails: stop for a person, or restore the backup (loses later writes)"
     )
-    skip_backup: bool = Field(default=False, description="No backup; audited")
-    skip_rehearsal: bool = Field(default=False, description="No rehearsal; audited")
+    skip_backup: bool = Field(
+        default=False, description="Take no backup: the run cannot be restored, nor be rehearsed; audited"
+    )
+    skip_rehearsal: bool = Field(
+        default=False, description="Do not try the change and its undo on a copy of the data first; audited"
+    )
     terminate_blockers: bool = Field(default=False, description="Terminate sessions that block us; audited")
     approvers: tuple[str, ...] = Field(
         default=(), description="Ask only these users for approval; they must be allowed to by the policy"

@@ -10,7 +10,7 @@ from upath import UPath
 from schema_change.core.backup.manifest import MANIFEST
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
 from schema_change.core.database import Connection, Target
-from schema_change.core.errors import BackupError, JournalError
+from schema_change.core.errors import BackupError, JournalError, OwnershipError
 from schema_change.core.journal.fence import fenced
 from schema_change.core.journal.journal import Journal, RunRow, applied_since, get_run
 from schema_change.core.names import Table
@@ -58,11 +58,10 @@ def restore_run(
     """
     with target.connect("restore") as connection:
         run = get_run(connection, run_id)
-        with fenced(connection, run_id, wait_s=5):  # refuses while a task of the run is at work
-            pass
-    if run is None:
-        raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
-    folder = _folder(run, artifacts)
+        if run is None:
+            raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
+        folder = _folder(run, artifacts)
+        _refuse_work(connection, run, tables, database=database)
     if database:
         result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
     else:
@@ -72,6 +71,18 @@ def restore_run(
         if database:
             _take_back(connection, run_id, result, actor)
     return result
+
+
+def _refuse_work(connection: Connection, run: RunRow, tables: Sequence[Table] | None, *, database: bool) -> None:
+    """Raise OwnershipError while this run is at work, or another one owns a table that would be put back."""
+    with fenced(connection, run.run_id, wait_s=5):
+        pass
+    wanted = {str(t) for t in tables} if tables is not None else set((run.backup or {}).get("tables", ()))
+    for table, owner in Journal(connection, run.run_id).others().items():
+        if database or str(table) in wanted:
+            raise OwnershipError(
+                f"{table} is owned by run {owner}, which has not ended", hint="let it end, or reconcile it, first"
+            )
 
 
 def _take_back(connection: Connection, run_id: UUID, result: RestoreResult, actor: str) -> None:

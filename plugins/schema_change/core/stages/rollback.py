@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
 from schema_change.core.backup.checksums import TableChecksum, checksums
 from schema_change.core.backup.scratch import drop_scratch, scratch_name
 from schema_change.core.catalog.diff import diff
+from schema_change.core.catalog.model import Catalog
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.errors import RollbackFailed, SchemaChangeError
-from schema_change.core.journal.journal import FINAL
+from schema_change.core.model import Plan
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.restore import put_back
 from schema_change.core.stages.session import Session
 from schema_change.core.wording import counted
+
+_NOTHING_TO_UNDO = {
+    "applied": "the change landed",
+    "contracting": "past the point of no return: clear contract and go forward",
+    "rolled_back": "it has been rolled back already",
+    "restored": "its backup has been put back already",
+    "stopped": "nothing was changed",
+}
 
 
 def rollback(session: Session) -> StageResult:
@@ -19,21 +34,19 @@ def rollback(session: Session) -> StageResult:
 
     Raises RollbackFailed when an undo fails and the run does not allow restoring the backup.
     """
-    run = session.journal.run
     _drop_scratch(session)
-    if run.status == "applied":
-        return StageResult("rollback", "skipped", "the change landed")
-    if run.status in FINAL:
-        return StageResult("rollback", "skipped", f"the run is {run.status} already")
-    if run.status == "contracting":
-        return StageResult("rollback", "skipped", "past the point of no return: clear contract and go forward")
+    run = session.journal.run
+    if run.status in _NOTHING_TO_UNDO:
+        return StageResult("rollback", "skipped", _NOTHING_TO_UNDO[run.status])
     reason = failure_of(session)
     if run.status == "planned":
         _stop(session, reason)
-        return StageResult("rollback", "skipped", f"nothing was changed ({reason})")
+        return StageResult("rollback", "skipped", f"nothing was changed: {reason}")
     with session.work.transaction():
         session.journal.set_status("rolling_back", reason)
         session.journal.event("rollback", reason)
+    if any(event.kind == "restored" for event in session.journal.events()):
+        return StageResult("rollback", "done", "the backup was put back by an earlier try", {"restored": True})
     try:
         undone = session.undo_all()
     except SchemaChangeError as error:
@@ -45,11 +58,11 @@ def verify_rollback(session: Session) -> StageResult:
     """Compare catalog and rows with those before. Raises RollbackFailed, loudly, when the catalog differs."""
     run = session.journal.run
     if run.status not in {"rolling_back", "rollback_failed"}:
-        return StageResult("verify_rollback", "skipped", f"nothing was rolled back (the run is {run.status})")
+        return StageResult("verify_rollback", "skipped", _NOTHING_TO_UNDO.get(run.status, f"the run is {run.status}"))
     if run.status == "rollback_failed":
         raise RollbackFailed(run.error or "an undo failed", hint="see docs/backup-and-restore.md")
     plan = session.plan()
-    after = read_catalog(session.side).restricted(plan.scope)
+    after = _without_others(read_catalog(session.side).restricted(plan.scope), run.catalog_before or {}, plan)
     if after.fingerprint != run.fingerprint_before:
         lines = diff(run.catalog_before or {}, after.to_json())
         session.journal.set_status("rollback_failed", "the catalog is not as it was: " + "; ".join(lines[:10]))
@@ -69,6 +82,13 @@ def verify_rollback(session: Session) -> StageResult:
     equal = sum(state == "equal" for state in tables.values())
     summary = f"fingerprint equal to the one before; rows of {equal} of {len(tables)} tables equal"
     return StageResult("verify_rollback", "done", summary, data)
+
+
+def _without_others(after: Catalog, before: Mapping[str, Any], plan: Plan) -> Catalog:
+    """Leave out relations that appeared meanwhile and that no step names: others work in this database too."""
+    named = {table for step in plan.steps for table in step.tables}
+    ours = {t: r for t, r in after.relations.items() if str(t) in before or t in named}
+    return replace(after, relations=ours)
 
 
 def failure_of(session: Session) -> str:
@@ -118,5 +138,9 @@ def _compare_rows(session: Session) -> dict[str, str]:
 
 def _drop_scratch(session: Session) -> None:
     """Drop the copy that an interrupted backup or rehearsal left."""
-    if "backup" in session.journal.stages() and not session.options.skip_backup:
+    if "backup" not in session.journal.stages() or session.options.skip_backup:
+        return
+    try:
         drop_scratch(session.request.scratch or session.target, scratch_name(session.run_id))
+    except (SchemaChangeError, psycopg.Error) as error:
+        session.note(f"the scratch copy could not be dropped now: {error}")

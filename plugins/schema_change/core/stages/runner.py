@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import NoReturn
 
 from schema_change.core import sqlfiles
 from schema_change.core.errors import JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.journal import registry
-from schema_change.core.journal.journal import Journal, get_run
+from schema_change.core.journal.journal import Journal, RunRow, get_run
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import STAGES, before, change, finish, plan, rehearsal, rollback, validate
-from schema_change.core.stages.request import Request, StageResult
+from schema_change.core.stages.request import Options, Request, StageResult
 from schema_change.core.stages.session import Session, open_session
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,17 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
 #: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
 _BY_JOURNAL = frozenset(STAGES[STAGES.index("contract") :])
 _IN_DRY_RUN = frozenset({"plan", "pre_check"})
+#: The statuses a run may have for a stage to begin. A task can be cleared at any time: what has landed stays landed,
+#: and what was stopped or undone does not go on.
+_BEFORE = frozenset({"planned"})
+_CHANGING = frozenset({"running", "validated"})
+_MAY_BEGIN: Mapping[str, frozenset[str]] = {
+    "plan": frozenset({"planned", "stopped"}),
+    **dict.fromkeys(("approve", "backup", "pre_check", "rehearse"), _BEFORE),
+    "migrate": _BEFORE | _CHANGING,
+    **dict.fromkeys(("backfill", "cutover", "validate"), _CHANGING),
+    "contract": frozenset({"validated", "contracting", "applied"}),
+}
 
 
 class Runner:
@@ -49,12 +61,19 @@ class Runner:
 
     def run(self, stage: str) -> StageResult:
         """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+        if stage != "plan":
+            self.request = self._as_planned()
         if self.request.options.dry_run:
             return self._dry_run(stage)
         with self._open(stage) as session:
+            run = _run_of(session)
+            if run is not None and run.status not in _MAY_BEGIN.get(stage, {run.status}):
+                raise JournalError(
+                    f"{stage} cannot begin: the run is {run.status}", hint="start a new run, or clear a later task"
+                )
             if stage == "plan":
                 return self._finished(session, stage)
-            if not registry.is_installed(session.side) or get_run(session.side, session.run_id) is None:
+            if run is None:
                 return self._without_journal(stage)
             self._keep_order(session, stage)
             session.journal.start_stage(stage)
@@ -70,6 +89,8 @@ class Runner:
         if self.request.options.dry_run:
             return []
         with self._open("approve") as session:
+            if _run_of(session) is None:
+                return []
             rows = session.side.execute(sqlfiles.block("queries/journal", "approvals"), {"run_id": session.run_id})
             given = {row[0] for row in rows}
             return [a for a in before.needed_approvals(session) if a.role not in given]
@@ -77,6 +98,8 @@ class Runner:
     def record_approval(self, *, role: str, user: str, comment: str = "") -> None:
         """Record who approved. Raises PreCheckFailed when this person may not."""
         with self._open("approve") as session:
+            if _run_of(session) is None:
+                self._without_journal("approve")
             approval = next((a for a in before.needed_approvals(session) if a.role == role), None)
             if approval is None:
                 raise JournalError(f"this run needs no approval by {role}", hint="see the plan")
@@ -101,11 +124,20 @@ class Runner:
 
         return open_session(self.request, stage, self.progress, opened=opened)
 
+    def _as_planned(self) -> Request:
+        """Return the request with the options the run was planned with; what a task was given may differ by now."""
+        with self.request.target.connect("options", read_only=True) as connection:
+            known = registry.is_installed(connection)
+            run = get_run(connection, self.request.run_id) if known else None
+        return self.request if run is None else replace(self.request, options=Options(**run.options))
+
     def _dry_run(self, stage: str) -> StageResult:
         if stage not in _IN_DRY_RUN:
             return StageResult(stage, "done" if stage == "outcome" else "skipped", "dry run: nothing was changed")
         with self._open(stage) as session:
-            return plan.dry_run(session, stage)
+            result = plan.dry_run(session, stage)
+        self.progress(f"{stage}: {result.summary}")
+        return result
 
     def _finished(self, session: Session, stage: str) -> StageResult:
         """Run the stage's function and record how it ended, also when it fails."""
@@ -152,3 +184,8 @@ class Runner:
         if stage in {"rollback", "verify_rollback", "report"}:
             return StageResult(stage, "skipped", "there is no journal: nothing was ever changed")
         raise JournalError("this run was never planned", hint="see the plan task's error")
+
+
+def _run_of(session: Session) -> RunRow | None:
+    """Return the run's row, or None when there is no registry or no such run."""
+    return get_run(session.side, session.run_id) if registry.is_installed(session.side) else None

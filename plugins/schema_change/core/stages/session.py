@@ -92,7 +92,13 @@ def open_session(
         runner = StepRunner(
             work=work,
             side=side,
-            executor=LockSafeExecutor(work, side, settings, note),
+            executor=LockSafeExecutor(
+                work,
+                side,
+                settings,
+                note,
+                audit=lambda message: journal.on(side).event("session_terminated", message),
+            ),
             journal=journal,
             backfill=BackfillSettings(target_ms=options.batch_target_ms, lock_wait_s=options.lock_wait_s),
             note=note,
@@ -109,6 +115,7 @@ def describe(step: Step, progress: Progress) -> str:
     total = f" of about {progress.rows_estimated:,}" if progress.rows_estimated else ""
     share = f" ({progress.fraction:.0%})" if progress.fraction is not None else ""
     rate = f", {progress.rate:,.0f} rows/s" if progress.rate else ""
-    left = f", {progress.eta_s[0]:.0f}–{progress.eta_s[1]:.0f} s left" if progress.eta_s else ""
+    low, high = (f"{bound:.0f}" for bound in progress.eta_s or (0, 0))
+    left = f", {low if low == high else f'{low}–{high}'} s left" if high != "0" else ""
     wait = f", waiting: {progress.throttle_reason}" if progress.throttle_reason else ""
     return f"{step.title}: {progress.rows_done:,} rows{total}{share}{rate}{left}{wait}"

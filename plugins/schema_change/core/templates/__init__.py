@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from schema_change.core.wording import counted, sized
+
 _ISO = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(.*)$")
 _SPECIAL = re.compile(r"([\\`*\[\]|<>])")
 
@@ -27,6 +29,8 @@ def _environment() -> Environment:
         "duration": duration,
         "moment": moment,
         "number": number,
+        "counted": counted,
+        "sized": sized,
     }
     return environment
 

@@ -40,7 +40,7 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def patience(clock: FakeClock, notes: list[str]) -> Patience:
-    return Patience("a lock", LockSettings(), cast("Connection", None), notes.append)
+    return Patience("a lock", LockSettings(), cast("Connection", None), notes.append, notes.append)
 
 
 def test_who_was_there_all_the_time_is_never_queued_behind(patience: Patience, clock: FakeClock) -> None:

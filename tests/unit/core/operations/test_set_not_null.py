@@ -60,3 +60,25 @@ def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, Any], m
 def test_filling_without_a_key_is_refused() -> None:
     with pytest.raises(PlanError, match="no key"):
         plan(indexes=(), column="day", nulls={"fill": "CURRENT_DATE"})
+
+
+def test_rows_are_set_back_after_the_trigger_is_gone() -> None:
+    """Else it would replace, and remember, more of them behind the undo."""
+    (fill,) = (s for s in plan(column="day", nulls={"fill": "CURRENT_DATE"}).steps if s.backfill)
+    assert fill.undo[0].startswith("DROP TRIGGER")
+
+
+def test_a_function_that_public_has_too_must_be_written_with_its_schema() -> None:
+    columns = (Column("id", "integer", nullable=False), Column("day", "date"))
+    relation = Relation(table=TABLE, kind="r", owner="postgres", columns=columns, indexes=(KEY,))
+    catalog = Catalog(180000, {TABLE: relation}, objects={"function public.to_date(character varying)": "…"})
+
+    def fill(expression: str) -> Planned:
+        operation = {"table": "readings", "column": "day", "nulls": {"fill": expression}}
+        return SetNotNull.model_validate(operation).plan(catalog, PlanContext("1"))
+
+    with pytest.raises(PlanError, match=r"to_date\(\)") as caught:
+        fill("to_date('x')")
+    assert "pg_catalog.to_date" in (caught.value.hint or "")
+    assert fill("pg_catalog.to_date('x', 'y')").steps
+    assert fill("public.to_date('x')").steps

@@ -52,7 +52,7 @@ def test_a_concurrent_index_is_a_step_with_probe_and_repair() -> None:
     assert index.statements[-3:] == (
         "CREATE INDEX CONCURRENTLY station_a ON station (a)",
         'RESET "maintenance_work_mem"',
-        "SET search_path TO ''",
+        "SET search_path TO public",
     )
     assert index.lock is LockMode.SHARE_UPDATE_EXCLUSIVE
     assert index.probe

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from schema_change.core.changes.load import load_change
 from schema_change.core.changes.spec import Change
 from schema_change.core.model import LockMode, Phase, Plan, Step
 from schema_change.core.names import Table
-from schema_change.core.planning.guide import Guide, data_loss, downtime, render_guide, rollback_complexity
+from schema_change.core.planning.guide import Guide, _reversible, data_loss, downtime, render_guide, rollback_complexity
 from schema_change.core.planning.plan import make_plan
 from schema_change.core.prechecks import CheckResult
 
@@ -60,10 +61,10 @@ def test_the_guide_tells_what_changes_how_it_is_undone_and_who_to_ask(tmp_path: 
         assert "ann@example.com" in text
         assert "22:00–04:00 UTC" in text
         assert "v1.0.0 → v1.1.0" in text
-        assert "never rehearsed" in text
+        assert "unknown: never rehearsed" in text
         assert "point of no return" in text
         assert "ACCESS EXCLUSIVE on public.big" in text
-    assert "| add column | 1 | public.big | ✅ until contract |" in guide.markdown
+    assert "| add column | 1 | public.big | yes, until contract |" in guide.markdown
     assert 'ALTER TABLE "public"."big" ADD COLUMN "twice" bigint;' in guide.markdown
     assert 'ALTER TABLE "public"."big" DROP COLUMN IF EXISTS "twice";' in guide.markdown
     rollback = guide.markdown.partition("## Rollback plan")[2]
@@ -104,13 +105,29 @@ def test_findings_come_with_remedy_or_with_the_reason_they_are_waived(tmp_path: 
     checks = (
         CheckResult("disk", "warn", "20 % free", "make room"),
         CheckResult("writable", "pass", "it is"),
+        CheckResult("data_fit", "skipped", "no demand"),
     )
     guide = _guide(change, checks)
     assert "- **warn** disk: 20 % free → make room" in guide.markdown
     assert "(waived: nobody reads it)" in guide.markdown
-    assert "1 of 2 pre-checks passed" in guide.markdown
-    assert "| ALTER TABLE | 1 | public.big | ⚠️ by revert.sql |" in guide.markdown
+    for text in (guide.markdown, guide.html):
+        assert "1 of 2 pre-checks passed, 1 did not apply" in text
+    assert "| ALTER TABLE | 1 | public.big | yes, by revert.sql |" in guide.markdown
     assert "| Data-loss risk | **high** | removes column public.big.old |" in guide.markdown
+
+
+def test_the_risk_is_said_once(tmp_path: Path) -> None:
+    guide = _guide(_change(tmp_path, {"operations": [FILL_NULLS]}))
+    assert "| Risk | **high** | values that exist already are changed |" in guide.markdown
+
+
+def test_what_no_step_takes_back_is_not_called_reversible() -> None:
+    add = Step(Phase.EXPAND, "add", (BIG,), ("SELECT 1",), LockMode.ACCESS_EXCLUSIVE, undo=("SELECT 2",))
+    for_good = replace(add, undo=())
+    assert _reversible(Plan((add,)), {BIG: None}) == "yes, until it has landed"
+    assert _reversible(Plan((add, replace(for_good, phase=Phase.CONTRACT))), {BIG: None}) == "yes, until contract"
+    assert _reversible(Plan((add, for_good)), {BIG: None}) == "partly"
+    assert _reversible(Plan((for_good,)), {BIG: None}) == "no"
 
 
 def test_the_latest_rehearsal_gives_the_duration(tmp_path: Path) -> None:

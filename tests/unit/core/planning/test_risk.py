@@ -8,7 +8,7 @@ import pytest
 from schema_change.core.catalog.model import Catalog, Relation
 from schema_change.core.model import Backfill, Finding, LockMode, Phase, Plan, Risk, Step
 from schema_change.core.names import Table
-from schema_change.core.planning.risk import assess
+from schema_change.core.planning.risk import assess, unrated
 
 TABLE = Table("public", "readings")
 SAFE = Step(Phase.EXPAND, "a step", (TABLE,), ("ALTER …",), LockMode.ACCESS_EXCLUSIVE, undo=("ALTER …",))
@@ -51,6 +51,7 @@ def test_a_step_is_priced_by_its_lock_and_its_undo(step: Step, risk: Risk, word:
         ({"rows": 10_000_001}, (SAFE,), Risk.LOW),
         ({"rows": 10_000_001}, (SAFE, FILL), Risk.MEDIUM),
         ({"dependants": ("view public.v",)}, (SAFE,), Risk.MEDIUM),
+        ({"dependants": ("generated column public.readings.c",)}, (SAFE,), Risk.LOW),
     ],
 )
 def test_a_table_is_priced_by_size_and_dependants(
@@ -73,6 +74,11 @@ def test_the_highest_reason_decides_and_comes_first() -> None:
     risk, reasons = risk_of(replace(SAFE, undo=()), data_migration=True)
     assert risk is Risk.HIGH
     assert [reason.split(":")[0] for reason in reasons] == ["high", "medium"]
+
+
+def test_a_reason_beside_its_risk_does_not_repeat_it() -> None:
+    assert unrated("medium: step 'a: b' has no undo") == "step 'a: b' has no undo"
+    assert unrated("every step is brief: see above") == "every step is brief: see above"
 
 
 def test_a_table_that_does_not_exist_yet_costs_nothing() -> None:

@@ -158,3 +158,15 @@ def test_index_keys() -> None:
 def test_what_is_not_one_index_key_is_refused(item: str) -> None:
     with pytest.raises(ValueError, match="index key"):
         index_keys([item])
+
+
+@pytest.mark.parametrize(
+    "text", ["twice + 1", "g.twice", "public.g.twice", "to_jsonb(g)", "to_jsonb(g.*)", "(g).twice"]
+)
+def test_what_may_read_a_column_of_its_row_is_known(text: str) -> None:
+    assert parse_expression(text).may_read("g", "twice")
+
+
+@pytest.mark.parametrize("text", ["a + 1", "g.a", "(SELECT max(other.twice) FROM other)", "(SELECT count(*) FROM h)"])
+def test_a_column_of_another_table_is_not_one_of_the_row(text: str) -> None:
+    assert not parse_expression(text).may_read("g", "twice")
