@@ -93,7 +93,8 @@ def connection(target: Target) -> Iterator[Connection]:
 
 @pytest.fixture(autouse=True)
 def our_loggers() -> None:
-    """Undo what Airflow's logging configuration did: it disables every logger that exists when it is applied."""
+    """Undo what Airflow's logging configuration did: it disables the loggers that exist, and silences warnings."""
+    logging.getLogger("schema_change").setLevel(logging.INFO)
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith("schema_change") and isinstance(logger, logging.Logger):
             logger.disabled = False

@@ -48,7 +48,7 @@ def change_dag(change: Change) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=["schema-change", change.conn_id],
-        default_args={"owner": "schema-change", "retries": 2, "retry_delay": timedelta(seconds=20)},
+        default_args={"owner": "schema-change", "retries": 2, "retry_delay": timedelta(seconds=5)},
     ) as dag:
         plan = PlanOperator(change=change, execution_timeout=_LIMITS["plan"])
         approve = ApproveOperator.partial(
