@@ -20,7 +20,7 @@ from schema_change.core.errors import SchemaChangeError
 from schema_change.core.stages.reconcile import reconcile
 from schema_change.core.stages.request import Request
 from schema_change.core.stages.runner import Runner
-from tests.acceptance.test_kill import BEFORE, CHANGE, CHANGING
+from tests.acceptance.test_kill import CHANGING, prepare
 from tests.bench import Bench, Run
 
 
@@ -63,15 +63,6 @@ def crashing(bench: Bench, server: Server) -> Callable[[int, Request], bool]:
     return run
 
 
-def prepared(bench: Bench, change_id: str) -> Request:
-    request = bench.request(bench.write(change_id, CHANGE), skip_rehearsal=True, batch_target_ms=10)
-    for stage in BEFORE:
-        for approval in Runner(request).approvals() if stage != "plan" else ():
-            Runner(request).record_approval(role=approval.role, user="somebody else")
-        Runner(request).run(stage)
-    return request
-
-
 def ask(target: Target, statement: str) -> list[Any]:
     with target.connect("look") as session:
         session.execute("SET search_path = public")
@@ -80,7 +71,7 @@ def ask(target: Target, statement: str) -> list[Any]:
 
 @pytest.mark.parametrize("number", [1, 3, 6, 9])
 def test_a_run_goes_on_after_a_crash(bench: Bench, crashing: Callable[[int, Request], bool], number: int) -> None:
-    request = prepared(bench, "001_crash")
+    request = prepare(bench, "001_crash")
     assert crashing(number, request)
     run = Run(request)
     for stage in CHANGING:
@@ -97,7 +88,7 @@ def test_reconcile_rolls_back_after_a_crash(
     bench: Bench, crashing: Callable[[int, Request], bool], number: int
 ) -> None:
     before = bench.state()
-    request = prepared(bench, "001_crash")
+    request = prepare(bench, "001_crash")
     assert crashing(number, request)
     reconcile(
         bench.target,

@@ -37,15 +37,12 @@ class Filling:
             run_id=self.run_id,
             seq=seq,
             backfill=backfill,
-            key=backfill.key,
             settings=settings,
             on_progress=on_progress or self.seen.append,
         )
 
     def undo(self, backfill: Backfill) -> int:
-        return undo_fill(
-            self.work, self.side, run_id=self.run_id, seq=1, backfill=backfill, key=backfill.key, settings=SMALL
-        )
+        return undo_fill(self.work, self.side, run_id=self.run_id, seq=1, backfill=backfill, settings=SMALL)
 
     def reconnect(self) -> None:
         self.work.close()

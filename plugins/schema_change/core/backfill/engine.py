@@ -63,7 +63,6 @@ def run_backfill(
     run_id: UUID,
     seq: int,
     backfill: Backfill,
-    key: tuple[str, ...],
     settings: BackfillSettings | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> int:
@@ -80,7 +79,6 @@ def run_backfill(
             run_id=run_id,
             seq=seq,
             backfill=backfill,
-            key=key,
             settings=settings or BackfillSettings(),
             meter=Meter(on_progress),
         ).run()
@@ -93,7 +91,6 @@ def undo_fill(
     run_id: UUID,
     seq: int,
     backfill: Backfill,
-    key: tuple[str, ...],
     settings: BackfillSettings | None = None,
 ) -> int:
     """Set back to NULL the remembered rows that still hold our value, in batches; return how many.
@@ -111,7 +108,7 @@ def undo_fill(
                 run_id=run_id,
                 seq=seq,
                 backfill=backfill,
-                ranges=ranges_of(work, backfill.table, key),
+                ranges=ranges_of(work, backfill.table, backfill.key),
                 size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
                 lock_ms=chosen.lock_timeout_ms,
                 statement_ms=chosen.statement_ms,
@@ -141,11 +138,10 @@ class _Filler:
         run_id: UUID,
         seq: int,
         backfill: Backfill,
-        key: tuple[str, ...],
         settings: BackfillSettings,
         meter: Meter,
     ) -> None:
-        if backfill.remember and not key:
+        if backfill.remember and not backfill.key:
             raise BackfillError(
                 f"{backfill.table} has no key, so the rows filled cannot be remembered",
                 hint="add a primary key to the table first",
@@ -153,10 +149,10 @@ class _Filler:
         self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
         self.backfill, self.settings, self.meter = backfill, settings, meter
         self._retries = Retries(f"fill {backfill.table}.{backfill.column}", settings.lock_wait_s)
-        self.ranges: Ranges = ranges_of(work, backfill.table, key)
+        self.ranges: Ranges = ranges_of(work, backfill.table, backfill.key)
         self.fill = Fill(backfill, self.ranges, run_id, seq)
         self.keyless = isinstance(self.ranges, BlockRanges)
-        self.checkpoint = self._load(key)
+        self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
         self.rows_per_second: int | None = None
         self._sampled_at: float | None = None
@@ -175,25 +171,25 @@ class _Filler:
         self._report(done=True)
         return self.checkpoint.rows_done
 
-    def _load(self, key: tuple[str, ...]) -> Checkpoint:
+    def _load(self) -> Checkpoint:
         """Return the checkpoint, created when this is the first try; its upper bound then is frozen."""
         found: Checkpoint | None = None
         while found is None:
             found = Checkpoint.load(self.work, self.run_id, self.seq)
             if found is None:
-                self._start(key)
-        if found.key != key:
+                self._start()
+        if found.key != self.backfill.key:
             raise BackfillError(
                 f"the backfill of {self.backfill.table}.{self.backfill.column} was begun along another key",
                 hint="roll this run back and plan again",
             )
         return found
 
-    def _start(self, key: tuple[str, ...]) -> None:
+    def _start(self) -> None:
         """Record where this backfill starts and ends; a table that is locked just now is tried again."""
         try:
             Checkpoint(
-                key=key,
+                key=self.backfill.key,
                 upper=self.ranges.last(self.work),
                 position=Position(0, 0, self.ranges.first()),
                 batch_rows=max(self.settings.min_rows, min(_FIRST_ROWS, self.settings.max_rows)),

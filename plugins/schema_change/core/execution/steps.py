@@ -140,7 +140,6 @@ class StepRunner:
             run_id=self.journal.run_id,
             seq=seq,
             backfill=step.backfill,
-            key=step.backfill.key,
             settings=self.backfill,
             on_progress=lambda progress: self.on_progress(step, progress),
         )
@@ -167,7 +166,6 @@ class StepRunner:
             run_id=self.journal.run_id,
             seq=seq,
             backfill=step.backfill,
-            key=step.backfill.key,
             settings=self.backfill,
         )
 
