@@ -73,7 +73,7 @@ WHERE
     c.relkind = 'r'
     AND c.relpersistence <> 't'
     AND n.nspname !~ '^pg_'
-    AND n.nspname NOT IN ('information_schema', 'schema_change')
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired')
     AND NOT EXISTS (
         SELECT FROM pg_depend AS d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -105,7 +105,7 @@ SELECT
     (
         SELECT coalesce(array_agg(n.nspname::text ORDER BY n.nspname), '{}')
         FROM pg_namespace AS n
-        WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'schema_change')
+        WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired')
     ) AS schemas,
     (
         SELECT coalesce(array_agg(e.extname::text ORDER BY e.extname), '{}') FROM pg_extension AS e WHERE e.oid >= 16384
@@ -197,7 +197,7 @@ FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 WHERE
     c.relkind = 'm'
-    AND n.nspname <> 'schema_change'
+    AND n.nspname NOT IN ('schema_change', 'schema_change_retired')
     AND NOT EXISTS (
         SELECT FROM pg_depend AS d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'

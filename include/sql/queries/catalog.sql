@@ -50,7 +50,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
     AND NOT EXISTS (
         SELECT FROM pg_depend AS e
         WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'
@@ -93,7 +93,7 @@ LEFT JOIN pg_description AS d
 WHERE
     a.attnum > 0 AND NOT a.attisdropped
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY a.attrelid, a.attnum;
 
 -- name: constraints
@@ -124,7 +124,7 @@ LEFT JOIN pg_description AS d ON k.oid = d.objoid AND d.classoid = 'pg_constrain
 WHERE
     (k.contype IN ('c', 'f', 'p', 'u', 'x') OR (k.contype = 'n' AND NOT k.convalidated))
     AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
-    AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY k.conrelid, k.conname COLLATE "C";
 
 -- name: indexes
@@ -152,7 +152,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON x.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'm')
-    AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY i.indrelid, x.relname COLLATE "C";
 
 -- name: triggers
@@ -168,7 +168,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON t.oid = d.objoid AND d.classoid = 'pg_trigger'::regclass
 WHERE
     NOT t.tgisinternal
-    AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY t.tgrelid, t.tgname COLLATE "C";
 
 -- name: parts
@@ -200,7 +200,7 @@ FROM (
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
     WHERE
         r.rulename <> '_RETURN'
-        AND n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+        AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
     UNION ALL
     SELECT
         s.stxrelid,
@@ -215,62 +215,121 @@ FROM (
 ) AS p
 ORDER BY p.relation, p.kind, p.definition COLLATE "C";
 
--- name: dependants
--- What else uses a relation: (relation, "kind name"). Things that belong to the relation itself are not listed,
--- except generated columns, which a type change or a drop must know about.
+-- name: uses
+-- What is made of a relation: (relation, kind, name, columns). No column means the whole relation, or one that is not
+-- told. Indexes, constraints, triggers and statistics are the relation's own parts; the other kinds are dependants.
 WITH uses AS (
-    SELECT d.refobjid AS relation, d.classid, d.objid
+    SELECT d.refobjid AS relation, nullif(d.refobjsubid, 0) AS attnum, d.classid, d.objid, d.objsubid
     FROM pg_depend AS d
     WHERE d.refclassid = 'pg_class'::regclass AND d.deptype IN ('n', 'a')
     UNION
-    SELECT t.typrelid, d.classid, d.objid
+    SELECT t.typrelid, NULL, d.classid, d.objid, d.objsubid
     FROM pg_depend AS d
     INNER JOIN pg_type AS t ON d.refobjid IN (t.oid, t.typarray) AND t.typrelid <> 0
     WHERE d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
+),
+
+used AS (
+    SELECT
+        u.relation,
+        u.attnum,
+        CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END AS kind,
+        v.oid::regclass::text AS name
+    FROM uses AS u
+    INNER JOIN pg_rewrite AS r ON u.objid = r.oid AND u.classid = 'pg_rewrite'::regclass
+    INNER JOIN pg_class AS v ON r.ev_class = v.oid AND v.relkind IN ('v', 'm') AND v.oid <> u.relation
+    UNION
+    SELECT u.relation, u.attnum, 'rule', quote_ident(r.rulename) || ' on ' || r.ev_class::regclass::text
+    FROM uses AS u
+    INNER JOIN pg_rewrite AS r
+        ON u.objid = r.oid AND u.classid = 'pg_rewrite'::regclass AND r.rulename <> '_RETURN'
+    UNION
+    SELECT
+        u.relation,
+        u.attnum,
+        CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END,
+        p.oid::regprocedure::text
+    FROM uses AS u
+    INNER JOIN pg_proc AS p ON u.objid = p.oid AND u.classid = 'pg_proc'::regclass
+    UNION
+    SELECT u.relation, u.attnum, 'policy', quote_ident(y.polname) || ' on ' || y.polrelid::regclass::text
+    FROM uses AS u
+    INNER JOIN pg_policy AS y ON u.objid = y.oid AND u.classid = 'pg_policy'::regclass
+    UNION
+    SELECT u.relation, u.attnum, 'generated column', f.adrelid::regclass::text || '.' || quote_ident(a.attname)
+    FROM uses AS u
+    INNER JOIN pg_attrdef AS f ON u.objid = f.oid AND u.classid = 'pg_attrdef'::regclass
+    INNER JOIN pg_attribute AS a ON f.adrelid = a.attrelid AND f.adnum = a.attnum AND a.attgenerated <> ''
+    WHERE u.attnum IS DISTINCT FROM a.attnum
+    UNION
+    -- A virtual generated column's dependencies, and a stored one's on 15, belong to the column, not to its default.
+    SELECT u.relation, u.attnum, 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname)
+    FROM uses AS u
+    INNER JOIN pg_attribute AS a
+        ON u.objid = a.attrelid AND u.objsubid = a.attnum AND u.classid = 'pg_class'::regclass AND a.attgenerated <> ''
+    UNION
+    SELECT a.attrelid, NULL, 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname)
+    FROM pg_attribute AS a
+    WHERE a.attgenerated <> '' AND NOT a.attisdropped
+    UNION
+    SELECT k.confrelid, c.attnum, 'foreign key', quote_ident(k.conname) || ' of ' || k.conrelid::regclass::text
+    FROM pg_constraint AS k
+    CROSS JOIN LATERAL unnest(k.confkey) AS c (attnum)
+    LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
+    WHERE k.contype = 'f' AND k.confrelid <> k.conrelid AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
+    UNION
+    SELECT r.prrelid, c.attnum, 'publication', quote_ident(b.pubname)
+    FROM pg_publication_rel AS r
+    INNER JOIN pg_publication AS b ON r.prpubid = b.oid
+    LEFT JOIN LATERAL unnest(r.prattrs::int2[]) AS c (attnum) ON true
+    UNION
+    SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
+    FROM pg_publication_namespace AS s
+    INNER JOIN pg_publication AS b ON s.pnpubid = b.oid
+    INNER JOIN pg_class AS c ON s.pnnspid = c.relnamespace AND c.relkind IN ('r', 'p')
+    UNION
+    SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
+    FROM pg_publication AS b
+    INNER JOIN pg_class AS c ON b.puballtables AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+    UNION
+    SELECT u.relation, u.attnum, 'index', x.relname
+    FROM uses AS u
+    INNER JOIN pg_index AS i
+        ON u.objid = i.indexrelid AND u.relation = i.indrelid AND u.classid = 'pg_class'::regclass
+    INNER JOIN pg_class AS x ON i.indexrelid = x.oid
+    UNION
+    -- The index of a constraint depends on that, not on the columns.
+    SELECT i.indrelid, c.attnum, 'index', x.relname
+    FROM pg_index AS i
+    INNER JOIN pg_class AS x ON i.indexrelid = x.oid
+    CROSS JOIN LATERAL unnest(i.indkey::int2[]) AS c (attnum)
+    WHERE c.attnum > 0
+    UNION
+    SELECT k.conrelid, c.attnum, 'constraint', k.conname
+    FROM pg_constraint AS k
+    CROSS JOIN LATERAL unnest(k.conkey) AS c (attnum)
+    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+    UNION
+    SELECT u.relation, u.attnum, 'trigger', t.tgname
+    FROM uses AS u
+    INNER JOIN pg_trigger AS t
+        ON u.objid = t.oid AND u.relation = t.tgrelid AND u.classid = 'pg_trigger'::regclass AND NOT t.tgisinternal
+    UNION
+    SELECT u.relation, u.attnum, 'statistics', s.stxnamespace::regnamespace::text || '.' || quote_ident(s.stxname)
+    FROM uses AS u
+    INNER JOIN pg_statistic_ext AS s
+        ON u.objid = s.oid AND u.relation = s.stxrelid AND u.classid = 'pg_statistic_ext'::regclass
 )
 
-SELECT u.relation, CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass::text AS dependant
-FROM uses AS u
-INNER JOIN pg_rewrite AS r ON u.objid = r.oid AND u.classid = 'pg_rewrite'::regclass
-INNER JOIN pg_class AS v ON r.ev_class = v.oid AND v.relkind IN ('v', 'm') AND v.oid <> u.relation
-UNION
 SELECT
     u.relation,
-    CASE p.prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END || p.oid::regprocedure::text
-FROM uses AS u
-INNER JOIN pg_proc AS p ON u.objid = p.oid AND u.classid = 'pg_proc'::regclass
-UNION
-SELECT u.relation, 'policy ' || quote_ident(y.polname) || ' on ' || y.polrelid::regclass::text
-FROM uses AS u
-INNER JOIN pg_policy AS y ON u.objid = y.oid AND u.classid = 'pg_policy'::regclass
-UNION
-SELECT u.relation, 'generated column ' || f.adrelid::regclass::text || '.' || quote_ident(a.attname)
-FROM uses AS u
-INNER JOIN pg_attrdef AS f ON u.objid = f.oid AND u.classid = 'pg_attrdef'::regclass
-INNER JOIN pg_attribute AS a ON f.adrelid = a.attrelid AND f.adnum = a.attnum AND a.attgenerated <> ''
-UNION
--- A virtual generated column's dependencies, and a stored one's on 15, belong to the column, not to its default.
-SELECT a.attrelid, 'generated column ' || a.attrelid::regclass::text || '.' || quote_ident(a.attname)
-FROM pg_attribute AS a
-WHERE a.attgenerated <> '' AND NOT a.attisdropped
-UNION
-SELECT k.confrelid, 'foreign key ' || quote_ident(k.conname) || ' of ' || k.conrelid::regclass::text
-FROM pg_constraint AS k
-LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
-WHERE k.contype = 'f' AND k.confrelid <> k.conrelid AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
-UNION
-SELECT r.prrelid, 'publication ' || quote_ident(b.pubname)
-FROM pg_publication_rel AS r
-INNER JOIN pg_publication AS b ON r.prpubid = b.oid
-UNION
-SELECT c.oid, 'publication ' || quote_ident(b.pubname)
-FROM pg_publication_namespace AS s
-INNER JOIN pg_publication AS b ON s.pnpubid = b.oid
-INNER JOIN pg_class AS c ON s.pnnspid = c.relnamespace AND c.relkind IN ('r', 'p')
-UNION
-SELECT c.oid, 'publication ' || quote_ident(b.pubname)
-FROM pg_publication AS b
-INNER JOIN pg_class AS c ON b.puballtables AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p';
+    u.kind,
+    u.name,
+    coalesce(array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attname IS NOT NULL), '{}')
+FROM used AS u
+LEFT JOIN pg_attribute AS a ON u.relation = a.attrelid AND u.attnum = a.attnum
+GROUP BY u.relation, u.kind, u.name
+ORDER BY u.relation, u.kind, u.name COLLATE "C";
 
 -- name: objects
 -- Everything that is not a relation: (kind, name, definition, owner, grants, comment).
@@ -284,7 +343,7 @@ WITH owned AS MATERIALIZED (
 home AS MATERIALIZED (
     SELECT n.oid, n.nspname, n.nspowner, n.nspacl
     FROM pg_namespace AS n
-    WHERE n.nspname NOT IN ('information_schema', 'schema_change') AND n.nspname !~ '^pg_'
+    WHERE n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ),
 
 found AS (

@@ -220,3 +220,12 @@ ORDER BY id;
 -- name: insert_approval
 INSERT INTO schema_change.event (run_id, actor, kind, object_type, object_name, message)
 VALUES (%(run_id)s, %(user)s, 'approved', 'role', %(role)s, %(comment)s);
+
+-- name: insert_retired
+INSERT INTO schema_change.retired (
+    run_id, kind, table_schema, table_name, column_name, kept_name, key_columns, definition, purge_after
+)
+VALUES (
+    %(run_id)s, %(kind)s, %(schema)s, %(table)s, %(column)s, %(kept)s, %(key)s, %(definition)s,
+    now() + %(days)s * interval '1 day'
+);

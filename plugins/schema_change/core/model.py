@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
@@ -94,8 +94,29 @@ class NewRows(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A statement that works on the rows of one range: ``head``, then the range's predicate, then ``tail``.
+
+    It must be idempotent and leave the rows it has worked on no longer pending. ``drain`` takes it back when the step
+    is undone: a statement in two parts with the number of rows between them, repeated until its first column, the
+    rows looked at, is 0; the second is the rows put back.
+    """
+
+    head: str
+    tail: str = ""
+    drain: tuple[str, str] | None = None
+    verb: str = "copied"
+    """What happens to a row, such as *deleted* or *copied*; for logs and errors."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :func:`to_json` wrote."""
+        return cls(**{**data, "drain": tuple(data["drain"]) if data["drain"] else None})
+
+
+@dataclass(frozen=True, slots=True)
 class Backfill:
-    """One column to fill, batch by batch.
+    """One column to fill, or with ``batch`` rows to delete or copy, batch by batch along a table's key.
 
     ``expression`` is SQL over the row; the row is visible under the table's name. ``pending`` is the predicate
     of rows still to fill; it keeps a batch from overwriting what the application wrote. ``key`` are the columns that
@@ -110,6 +131,18 @@ class Backfill:
     key: tuple[str, ...] = ()
     new_rows: NewRows = NewRows.TRIGGER
     remember: bool = False
+    batch: Batch | None = None
+    """What to do with the pending rows instead of filling the column; ``expression`` is then ``true``."""
+
+    @property
+    def what(self) -> str:
+        """Return what is worked on, for messages: the column, or the table when rows are deleted or copied."""
+        return f"{self.table}.{self.column}" if self.column else str(self.table)
+
+    @property
+    def verb(self) -> str:
+        """Return what happens to a row: *filled*, unless a batch says otherwise."""
+        return self.batch.verb if self.batch else "filled"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -118,6 +151,7 @@ class Backfill:
             **{
                 **data,
                 "table": Table(**data["table"]),
+                "batch": Batch.from_json(data["batch"]) if data.get("batch") else None,
                 "key": tuple(data["key"]),
                 "new_rows": NewRows(data["new_rows"]),
             }
@@ -211,6 +245,38 @@ class DataCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """Dropped data that is kept for a while: a table, the values of a column, or deleted rows.
+
+    ``kept`` is the table in schema ``schema_change_retired`` that has it, ``key`` the columns that identify a row of
+    ``table``, ``definition`` what is needed to bring it back (a column's type, a table's foreign keys …).
+    """
+
+    kind: str
+    """``table``, ``column`` or ``rows``."""
+    table: Table
+    kept: Table
+    column: str = ""
+    key: tuple[str, ...] = ()
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    keep_days: int = 30
+
+    @property
+    def what(self) -> str:
+        """Return what is gone, such as *column public.t.c*."""
+        if self.kind == "rows":
+            return f"rows of {self.table}"
+        return f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :func:`to_json` wrote."""
+        return cls(
+            **{**data, "table": Table(**data["table"]), "kept": Table(**data["kept"]), "key": tuple(data["key"])}
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One finding of the linter: rule, what happens, why it hurts and the safe way."""
 
@@ -236,7 +302,7 @@ class Plan:
     ``written`` and ``read`` are the tables whose rows the change writes, or reads in expressions; together with their
     foreign-key parents they are the scope of backup and checksums. ``scope`` are the relations whose catalog entries
     the fingerprint covers; empty means every relation of the database (raw SQL can touch anything). ``fingerprint``
-    is that of the catalog planned on, restricted to the scope.
+    is that of the catalog planned on, restricted to the scope. ``retired`` is recorded when the change lands.
     """
 
     steps: tuple[Step, ...]
@@ -252,6 +318,9 @@ class Plan:
     """Values that exist already are changed, so the owner of the data has a say."""
     notices: tuple[str, ...] = ()
     """What the reader of the plan must know, such as *one-way after cutover*."""
+    one_way: tuple[str, ...] = ()
+    """Why the change is one-way after cutover: what a later rollback could not give back. Empty when it is not."""
+    retired: tuple[Retired, ...] = ()
     fingerprint: str = ""
 
     def of_phase(self, phase: Phase) -> tuple[Step, ...]:
@@ -273,6 +342,8 @@ class Plan:
             risk_reasons=tuple(data["risk_reasons"]),
             data_migration=data["data_migration"],
             notices=tuple(data["notices"]),
+            one_way=tuple(data.get("one_way", ())),
+            retired=tuple(map(Retired.from_json, data.get("retired", ()))),
             fingerprint=data["fingerprint"],
         )
 

@@ -14,7 +14,7 @@ from schema_change.core.backfill.engine import BackfillSettings, Progress, remai
 from schema_change.core.backfill.throttle import ThrottleSettings
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError, ExecutionError, LockNotAvailable
-from schema_change.core.model import Backfill, NewRows
+from schema_change.core.model import Backfill, Batch, NewRows
 from schema_change.core.names import Table
 from tests.integration.backfill.filling import Filling
 
@@ -419,3 +419,27 @@ def test_an_interrupted_undo_goes_on(numbers: Filling) -> None:
 def test_remembering_needs_a_key(numbers: Filling) -> None:
     with pytest.raises(BackfillError, match="has no key"):
         numbers.run(doubled(key=(), remember=True))
+
+
+def test_a_batch_deletes_rows_and_its_drain_puts_them_back(numbers: Filling, every_batch: None) -> None:
+    """A statement of its own runs per range; the undo repeats until nothing is left to put back."""
+    numbers.connection.execute("CREATE TABLE kept (LIKE numbers)")
+    before = numbers.one("SELECT array_agg(n ORDER BY n)::text FROM numbers n")
+    batch = Batch(
+        "WITH gone AS (DELETE FROM public.numbers WHERE ",
+        " RETURNING *) INSERT INTO public.kept SELECT * FROM gone",
+        (
+            "WITH back AS (DELETE FROM public.kept WHERE id IN (SELECT id FROM public.kept ORDER BY id LIMIT ",
+            (
+                ") RETURNING *), put AS (INSERT INTO public.numbers SELECT * FROM back RETURNING 1)"
+                " SELECT (SELECT count(*) FROM back), (SELECT count(*) FROM put)"
+            ),
+        ),
+        "deleted",
+    )
+    backfill = Backfill(Table("public", "numbers"), "", "true", "numbers.id % 3 = 0", ("id",), batch=batch)
+    gone = numbers.one("SELECT count(*) FROM numbers WHERE id % 3 = 0")
+    assert numbers.run(backfill) == gone == numbers.one("SELECT count(*) FROM kept")
+    assert numbers.one("SELECT count(*) FROM numbers WHERE id % 3 = 0") == 0
+    assert numbers.undo(backfill) == gone
+    assert numbers.one("SELECT array_agg(n ORDER BY n)::text FROM numbers n") == before

@@ -8,6 +8,7 @@ import pytest
 
 from schema_change.core.model import (
     Backfill,
+    Batch,
     DataCheck,
     Expectation,
     Finding,
@@ -15,6 +16,7 @@ from schema_change.core.model import (
     NewRows,
     Phase,
     Plan,
+    Retired,
     Risk,
     Step,
     to_json,
@@ -23,7 +25,8 @@ from schema_change.core.names import Table
 
 TABLE = Table("public", 'a "b"')
 READ = Table("public", "r")
-BACKFILL = Backfill(TABLE, "c", "a.x + 1", "c IS NULL", ("id", "day"), NewRows.SWEEP, remember=True)
+BATCH = Batch("DELETE FROM a WHERE ", " RETURNING *", ("SELECT ", " FROM b"), "deleted")
+BACKFILL = Backfill(TABLE, "c", "a.x + 1", "c IS NULL", ("id", "day"), NewRows.SWEEP, remember=True, batch=BATCH)
 STEP = Step(
     phase=Phase.CUTOVER,
     title="a step",
@@ -52,6 +55,8 @@ PLAN = Plan(
     risk_reasons=("high: because",),
     data_migration=True,
     notices=("mind the gap",),
+    one_way=("the old values are gone",),
+    retired=(Retired("column", TABLE, READ, "c", ("id",), {"type": "text"}, 7),),
     fingerprint="f",
 )
 

@@ -72,7 +72,7 @@ def run_backfill(
     Raises BackfillError naming the row that cannot be filled, or when the run was cancelled, and LockNotAvailable
     naming who keeps rows locked. Whatever it raises, the checkpoint is right and a later call goes on from it.
     """
-    with _lost_connections_named(f"fill {backfill.table}.{backfill.column}"):
+    with _lost_connections_named(f"fill {backfill.what}"):
         return _Filler(
             work,
             side,
@@ -93,15 +93,16 @@ def undo_fill(
     backfill: Backfill,
     settings: BackfillSettings | None = None,
 ) -> int:
-    """Set back to NULL the remembered rows that still hold our value, in batches; return how many.
+    """Set back to NULL the remembered rows that still hold our value, or drain a batch's, in batches; return how many.
 
-    It forgets the checkpoint afterwards, so that the backfill can run anew. Without ``remember`` it only does that.
+    It forgets the checkpoint afterwards, so that the backfill can run anew. Without ``remember`` and ``drain`` it only
+    does that.
     A later call goes on where an interrupted one stopped.
     """
     chosen = settings or BackfillSettings()
-    with _lost_connections_named(f"undo of {backfill.table}.{backfill.column}"):
+    with _lost_connections_named(f"undo of {backfill.what}"):
         rows = 0
-        if backfill.remember:
+        if backfill.remember or (backfill.batch and backfill.batch.drain):
             rows = undo_rows(
                 work,
                 side,
@@ -148,7 +149,7 @@ class _Filler:
             )
         self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
         self.backfill, self.settings, self.meter = backfill, settings, meter
-        self._retries = Retries(f"fill {backfill.table}.{backfill.column}", settings.lock_wait_s)
+        self._retries = Retries(f"fill {backfill.what}", settings.lock_wait_s)
         self.ranges: Ranges = ranges_of(work, backfill.table, backfill.key)
         self.fill = Fill(backfill, self.ranges, run_id, seq)
         self.keyless = isinstance(self.ranges, BlockRanges)
@@ -180,7 +181,7 @@ class _Filler:
                 self._start()
         if found.key != self.backfill.key:
             raise BackfillError(
-                f"the backfill of {self.backfill.table}.{self.backfill.column} was begun along another key",
+                f"the backfill of {self.backfill.what} was begun along another key",
                 hint="roll this run back and plan again",
             )
         return found
@@ -260,7 +261,7 @@ class _Filler:
         position = self.checkpoint.position
         filled = 0
         if end is not None:
-            clock.start(f"fill {self.backfill.table}.{self.backfill.column}", self.settings.statement_ms)
+            clock.start(f"fill {self.backfill.what}", self.settings.statement_ms)
             filled = self.fill.run(self.work, position.after, end, with_value=self._with_value)
         clock.start("the backfill's checkpoint")
         following = replace(self.checkpoint, batch_rows=self.size.rows)
@@ -278,9 +279,8 @@ class _Filler:
             return replace(checkpoint, position=position, done=True)
         if position.sweep >= _MOST_SWEEPS:
             log.warning(
-                "%s.%s: rows still came in during sweep %s; cutover tells whether any is left",
-                self.backfill.table,
-                self.backfill.column,
+                "%s: rows still came in during sweep %s; cutover tells whether any is left",
+                self.backfill.what,
                 position.sweep,
             )
             return replace(checkpoint, position=position, done=True)
@@ -311,7 +311,7 @@ class _Filler:
         elif clock.ran_out(error):
             if self._rows_wanted() == 1:
                 raise BackfillError(
-                    f"filling {self.backfill.table}.{self.backfill.column} takes longer than "
+                    f"filling {self.backfill.what} takes longer than "
                     f"{self.settings.statement_ms / 1000:g} s for a single step",
                     hint="look at the plan of the fill expression; an index may be missing",
                 ) from error
@@ -339,7 +339,7 @@ class _Filler:
         self._retries.data += 1
         if self._retries.data >= _DATA_RETRIES:
             raise BackfillError(
-                f"{self.backfill.table}.{self.backfill.column}: the batch up to {self.ranges.show(end)} cannot be "
+                f"{self.backfill.what}: the batch up to {self.ranges.show(end)} cannot be "
                 f"filled, though each of its rows can: {message_of(error)} (SQLSTATE {error.sqlstate})",
                 hint="the rows contradict each other (a unique constraint?); correct the fill expression",
             ) from error
@@ -370,7 +370,7 @@ class _Filler:
     def _refuse_cancelled(self, sample: Sample) -> None:
         if sample.cancelled:
             raise BackfillError(
-                f"the backfill of {self.backfill.table}.{self.backfill.column} was cancelled by {sample.changed_by}",
+                f"the backfill of {self.backfill.what} was cancelled by {sample.changed_by}",
                 hint="roll the run back; or clear schema_change.control.cancelled and run this again, it goes on",
             )
 

@@ -37,6 +37,9 @@ class Fill:
 
     def run(self, work: Connection, after: Bound | None, upto: Bound, *, with_value: bool) -> int:
         """Fill one range; return the rows updated. Part of the batch's transaction."""
+        if (batch := self.backfill.batch) is not None:
+            predicate = self.pending(after, upto, with_value=False)
+            return work.execute(sql.SQL("{}{}{}").format(sql.SQL(batch.head), predicate, sql.SQL(batch.tail))).rowcount
         names = {
             "table": self.ranges.table.identifier,
             "column": sql.Identifier(self.backfill.column),
@@ -96,7 +99,7 @@ class Fill:
 def poison_error(fill: Fill, key: Bound, error: psycopg.Error) -> BackfillError:
     """Return the error that names the row; the server's detail is left out, it shows other columns' values."""
     return BackfillError(
-        f"{fill.ranges.table}.{fill.backfill.column}: the row with {fill.ranges.show(key)} cannot be filled: "
+        f"{fill.backfill.what}: the row with {fill.ranges.show(key)} cannot be {fill.backfill.verb}: "
         f"{error.diag.message_primary} (SQLSTATE {error.sqlstate}); nothing of its batch was committed",
         hint="correct that row or the fill expression, then run this again; it goes on from the last batch",
     )

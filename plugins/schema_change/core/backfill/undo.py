@@ -1,4 +1,4 @@
-"""Take a fill back: only rows that still hold the value we wrote."""
+"""Take a fill back: only rows that still hold the value we wrote; or drain what a batch has moved elsewhere."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def undo_rows(
     statement_ms: int,
     wait_s: float,
 ) -> int:
-    """Set the remembered rows back to NULL and forget them, batch by batch; return how many were set back.
+    """Set the remembered rows back to NULL, or drain them, and forget them, batch by batch; return how many.
 
     Raises LockNotAvailable naming who keeps rows locked, and BackfillError for any other failure of a batch.
     """
-    retries = Retries(f"undo of {backfill.table}.{backfill.column}", wait_s)
+    retries = Retries(f"undo of {backfill.what}", wait_s)
     settings = {"lock_ms": lock_ms, "statement_ms": statement_ms}
     undone = 0
     while True:
@@ -47,7 +47,7 @@ def undo_rows(
         try:
             with watch, work.transaction():
                 work.execute(sqlfiles.block("queries/backfill", "undo_settings"), settings)
-                clock.start(f"undo of {backfill.table}.{backfill.column}", statement_ms)
+                clock.start(f"undo of {backfill.what}", statement_ms)
                 row = work.execute(_batch(backfill, ranges, run_id, seq, size.rows)).fetchone()
         except psycopg.Error as error:
             if isinstance(error, TRANSIENT) or (clock.ran_out(error) and size.rows > 1):
@@ -69,6 +69,9 @@ def undo_rows(
 
 
 def _batch(backfill: Backfill, ranges: Ranges, run_id: UUID, seq: int, rows: int) -> sql.Composed:
+    if backfill.batch is not None and backfill.batch.drain is not None:
+        head, tail = backfill.batch.drain
+        return sql.SQL("{}{}{}").format(sql.SQL(head), sql.Literal(rows), sql.SQL(tail))
     name = sql.Identifier(backfill.table.name)
     keys = sql.SQL(", ").join(
         sql.SQL("(b.key ->> {})::{} AS {}").format(sql.Literal(place), sql.SQL(c.type), sql.Identifier(f"k{place}"))

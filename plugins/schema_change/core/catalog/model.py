@@ -72,6 +72,31 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """Something made of a relation: a view, a function, a policy, an index, a trigger …
+
+    ``name`` is qualified and quoted as PostgreSQL shows it (``f of public.t`` for a foreign key, ``p on public.t`` for a
+    policy; indexes, constraints and triggers of the relation itself have their bare name). ``columns`` are the
+    relation's columns it is made of; none means the whole relation, or that PostgreSQL does not tell.
+    """
+
+    kind: str
+    name: str
+    columns: tuple[str, ...] = ()
+
+    def touches(self, column: str) -> bool:
+        """Tell whether it may be made of the column."""
+        return not self.columns or column in self.columns
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+#: Kinds of Use that are parts of the relation itself, and go where it goes.
+OWN_PARTS = frozenset({"index", "constraint", "trigger", "statistics", "rule"})
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     """A table, partitioned table, view, materialized view or foreign table.
 
@@ -105,6 +130,8 @@ class Relation:
     comment: str | None = None
     grants: tuple[str, ...] = ()
     dependants: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = field(default=(), metadata={"estimate": True})
+    """What is made of its columns, own parts too; not in the fingerprint, which has the things themselves."""
     rows: int = field(default=0, metadata={"estimate": True})
     bytes: int = field(default=0, metadata={"estimate": True})
     writes: int = field(default=0, metadata={"estimate": True})
@@ -129,6 +156,18 @@ class Relation:
             if index.primary or (plain and all(c is not None and not c.nullable for c in columns)):
                 return index.columns
         return ()
+
+    def users_of(self, column: str) -> tuple[Use, ...]:
+        """Return what is made of a column, other than the relation's own parts."""
+        return tuple(u for u in self.uses if u.kind not in OWN_PARTS and u.touches(column))
+
+    def parts_of(self, column: str, kind: str) -> frozenset[str]:
+        """Return the names of the relation's own parts of a kind (index, constraint, trigger …) made of a column."""
+        return frozenset(u.name for u in self.uses if u.kind == kind and column in u.columns)
+
+    def without_column(self, name: str) -> Self:
+        """Return the relation without a column."""
+        return replace(self, columns=tuple(c for c in self.columns if c.name != name))
 
     def with_column(self, column: Column) -> Self:
         """Return the relation with a column added, or replaced by name."""
@@ -156,6 +195,10 @@ class Catalog:
     def with_relation(self, relation: Relation) -> Catalog:
         """Return the catalog with a relation added or replaced; planning uses it to look one operation ahead."""
         return replace(self, relations={**self.relations, relation.table: relation})
+
+    def without(self, table: Table) -> Catalog:
+        """Return the catalog without a relation."""
+        return replace(self, relations={t: r for t, r in self.relations.items() if t != table})
 
     def restricted(self, scope: Collection[Table]) -> Catalog:
         """Return only the relations of a plan's scope; an empty scope means everything, extensions and objects too."""

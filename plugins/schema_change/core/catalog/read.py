@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from schema_change.core import sqlfiles
-from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation, Trigger
+from schema_change.core.catalog.model import OWN_PARTS, Catalog, Column, Constraint, Index, Relation, Trigger, Use
 from schema_change.core.database import Connection, server_version
 from schema_change.core.errors import ConfigurationError, LockNotAvailable
 from schema_change.core.names import Table
@@ -65,7 +65,7 @@ def _read(connection: Connection, version: int) -> Catalog:
         indexes = _grouped(connection, "indexes")
         triggers = _grouped(connection, "triggers")
         parts = _grouped(connection, "parts")
-        dependants = _grouped(connection, "dependants")
+        uses = _grouped(connection, "uses")
         objects = {f"{row[0]} {row[1]}": _object(row) for row in _rows(connection, "objects")}
         extensions = tuple(row[0] for row in _rows(connection, "extensions"))
     complete = (
@@ -76,7 +76,8 @@ def _read(connection: Connection, version: int) -> Catalog:
                 constraints=tuple(_constraint(row) for row in constraints[oid]),
                 indexes=tuple(_index(row) for row in indexes[oid]),
                 triggers=tuple(Trigger(row[1], row[2], row[3], row[4]) for row in triggers[oid]),
-                dependants=tuple(sorted(row[1] for row in dependants[oid])),
+                uses=tuple(Use(row[1], row[2], tuple(row[3])) for row in uses[oid]),
+                dependants=tuple(sorted(f"{row[1]} {row[2]}" for row in uses[oid] if row[1] not in OWN_PARTS)),
                 replica_identity=_replica_identity(relation, indexes[oid]),
             ),
             parts[oid],

@@ -145,14 +145,14 @@ class StepRunner:
         )
         with self.work.transaction():
             self.journal.set_step(seq, "done", rows=rows)
-            self._audit("done", seq, step, (), f"{counted(rows, 'row')} filled")
+            self._audit("done", seq, step, (), f"{counted(rows, 'row')} {step.backfill.verb}")
 
     def _undo_backfill(self, seq: int, step: Step) -> None:
         """Undo the statements first (they end what fills rows as they are written), then the rows."""
         if step.undo:
             self.executor.transaction(step.undo, tables=step.tables, lock=step.undo_lock)
         rows = self._forget(seq, step)
-        if step.backfill is not None and step.backfill.remember:
+        if rows:
             self.note(f"{counted(rows, 'row')} set back")
         with self.work.transaction():
             self._undone(seq, step, 0)

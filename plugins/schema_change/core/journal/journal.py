@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
 from schema_change.core.errors import JournalError, OwnershipError
-from schema_change.core.model import Plan, Step, to_json
+from schema_change.core.model import Plan, Retired, Step, to_json
 from schema_change.core.names import Table
 
 FINAL = frozenset({"applied", "rolled_back", "restored", "stopped"})
@@ -294,6 +294,21 @@ class Journal:
     def others(self) -> dict[Table, UUID]:
         """Return the tables that other runs own."""
         return {Table(schema, name): run_id for schema, name, run_id in self._execute("other_owners")}
+
+    def record_retired(self, retired: Sequence[Retired]) -> None:
+        """Record the dropped data that is kept, and until when."""
+        for kept in retired:
+            self._execute(
+                "insert_retired",
+                kind=kept.kind,
+                schema=kept.table.schema,
+                table=kept.table.name,
+                column=kept.column,
+                kept=kept.kept.name,
+                key=list(kept.key),
+                definition=Jsonb(kept.definition),
+                days=kept.keep_days,
+            )
 
     def release(self) -> None:
         """Give the tables back."""

@@ -9,9 +9,9 @@ from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from schema_change.core.catalog.model import Catalog, Relation
+from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
-from schema_change.core.model import DataCheck, Expectation, Phase, Step
+from schema_change.core.model import DataCheck, Expectation, Phase, Retired, Step
 from schema_change.core.names import Table
 from schema_change.core.sqltext.expression import Expression
 from schema_change.core.sqltext.grammar import identifier
@@ -31,10 +31,17 @@ class Planned:
     written: tuple[Table, ...] = ()
     read: tuple[Table, ...] = ()
     filled: frozenset[tuple[Table, str]] = frozenset()
-    """Columns whose values are complete only after the backfill."""
+    """Columns whose values, or whose final shape, are there only after the backfill or from cutover on."""
     data_migration: bool = False
     """Values that exist already are changed."""
     notices: tuple[str, ...] = ()
+    touched: tuple[Table, ...] = ()
+    """Relations whose catalog entries change though no row of theirs does: views, the other end of a foreign key."""
+    whole: bool = False
+    """What else changes is no relation (an enum, an extension), so that the fingerprint covers the whole database."""
+    one_way: tuple[str, ...] = ()
+    """Why a rollback after cutover could not give everything back."""
+    retired: tuple[Retired, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,22 @@ def refuse_shadowed(catalog: Catalog, names: Iterable[str], key: str) -> None:
             )
 
 
-def table_of(catalog: Catalog, name: str) -> Relation:
-    """Return an ordinary table by its name in the change file, or raise PlanError with the remedy."""
+def column_of(relation: Relation, name: str) -> Column:
+    """Return a column of a table by name, or raise PlanError naming those it has."""
+    column = relation.column(name)
+    if column is None:
+        raise PlanError(
+            f"{relation.table} has no column {name}",
+            hint=f"its columns are {', '.join(c.name for c in relation.columns)}",
+        )
+    return column
+
+
+def table_of(catalog: Catalog, name: str, *, partitions: bool = False) -> Relation:
+    """Return an ordinary table by its name in the change file, or raise PlanError with the remedy.
+
+    ``partitions`` lets partitioned tables and partitions through, for operations that know how to treat them.
+    """
     table = Table.parse(name)
     relation = catalog.get(table)
     if relation is None:
@@ -107,7 +128,7 @@ def table_of(catalog: Catalog, name: str) -> Relation:
     kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
     if relation.kind in kinds:
         raise PlanError(f"{table} is {kinds[relation.kind]}, not a table", hint="name the table that holds the rows")
-    if relation.kind == "p" or relation.partition_of:
+    if not partitions and (relation.kind == "p" or relation.partition_of):
         raise PlanError(
             f"{table} is partitioned; this operation does not handle partitions yet",
             hint="use a raw change (deploy.sql, revert.sql, verify.sql)",

@@ -11,18 +11,20 @@ from pydantic import Field
 from schema_change.core.catalog.model import Catalog, Index, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
-from schema_change.core.model import DataCheck, LockMode, Step
+from schema_change.core.model import DataCheck
 from schema_change.core.names import Table, short_name
 from schema_change.core.operations.base import (
     Operation,
     PlanContext,
     Planned,
     checked,
+    column_of,
     expression_of,
     refuse_shadowed,
     table_of,
 )
-from schema_change.core.recipes import probe, raw, text
+from schema_change.core.recipes import index as index_recipe
+from schema_change.core.recipes import raw, text
 from schema_change.core.sqltext.expression import IndexKey, index_keys, parse_predicate
 
 
@@ -58,22 +60,7 @@ class CreateIndex(Operation):
         name = self.name or short_name(table.name, *(plain or ("expr",)), "idx")
         _refuse_taken(catalog, Table(table.schema, name))
         definition = self._definition(relation, name, keys)
-        drop = text(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(table.schema, name)))
-        step = Step(
-            phase=context.phase_for(table, used),
-            title=f"create index {name} on {table}",
-            tables=(table,),
-            statements=(definition,),
-            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
-            transactional=False,
-            long=True,
-            probe=probe("index_valid", index=Table(table.schema, name).quoted, table=table.quoted),
-            taken=probe("name_taken", relation=Table(table.schema, name).quoted),
-            repair=(drop,),
-            undo=(drop,),
-            undo_lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
-            undo_transactional=False,
-        )
+        step = index_recipe.build(table, name, definition, phase=context.phase_for(table, used))
         index = Index(name=name, definition=definition, columns=plain, unique=self.unique)
         return Planned(
             catalog=catalog.with_relation(replace(relation, indexes=(*relation.indexes, index))),
@@ -85,11 +72,7 @@ class CreateIndex(Operation):
     def _keys(self, relation: Relation) -> tuple[IndexKey, ...]:
         keys = checked(index_keys, self.columns, "columns")
         for column in (*(c for key in keys for c in key.columns), *self.include):
-            if relation.column(column) is None:
-                raise PlanError(
-                    f"{relation.table} has no column {column}",
-                    hint=f"its columns are {', '.join(c.name for c in relation.columns)}",
-                )
+            column_of(relation, column)
         return keys
 
     def _definition(self, relation: Relation, name: str, keys: tuple[IndexKey, ...]) -> str:

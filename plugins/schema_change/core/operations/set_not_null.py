@@ -12,7 +12,7 @@ from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, DataCheck, Expectation, LockMode, NewRows, Phase, Step
-from schema_change.core.operations.base import Operation, PlanContext, Planned, expression_of, table_of
+from schema_change.core.operations.base import Operation, PlanContext, Planned, column_of, expression_of, table_of
 from schema_change.core.recipes import filled_on_write, not_null, raw, text
 from schema_change.core.sqltext.expression import Expression, parse_expression
 
@@ -73,12 +73,7 @@ class SetNotNull(Operation):
         )
 
     def _column(self, relation: Relation) -> Column:
-        column = relation.column(self.column)
-        if column is None:
-            raise PlanError(
-                f"{relation.table} has no column {self.column}",
-                hint=f"its columns are {', '.join(c.name for c in relation.columns)}",
-            )
+        column = column_of(relation, self.column)
         if not column.nullable:
             raise PlanError(f"{relation.table}.{self.column} is NOT NULL already", hint="remove the operation")
         return column

@@ -82,6 +82,7 @@ class Sql(Operation):
             filled=frozenset((s.backfill.table, s.backfill.column) for s in steps if s.backfill),
             data_migration=any(not s.known or set(s.writes) - created for s in deploy),
             notices=_notices(groups, everything),
+            whole=True,
         )
 
     def verify_statements(self) -> tuple[str, ...]:

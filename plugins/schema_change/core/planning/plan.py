@@ -21,8 +21,8 @@ def make_plan(change: Change, catalog: Catalog) -> Plan:
     parts = _plan_operations(change, catalog)
     steps = tuple(sorted((s for part in parts for s in part.steps), key=lambda s: _ORDER.index(s.phase)))
     written = _unique(part.written for part in parts)
-    raw = any(operation.kind == "sql" for operation in change.operations)
-    scope = () if raw else written
+    whole = any(part.whole for part in parts)
+    scope = () if whole else _unique((*part.written, *part.touched) for part in parts)
     plan = Plan(
         steps=steps,
         expectations=_named_once([e for part in parts for e in part.expectations]),
@@ -33,6 +33,8 @@ def make_plan(change: Change, catalog: Catalog) -> Plan:
         findings=apply_waivers(lint_plan(steps, catalog), change.waivers),
         data_migration=any(part.data_migration for part in parts),
         notices=tuple(n for part in parts for n in part.notices) + _notices(steps),
+        one_way=tuple(reason for part in parts for reason in part.one_way),
+        retired=tuple(kept for part in parts for kept in part.retired),
         fingerprint=catalog.restricted(scope).fingerprint,
     )
     risk, reasons = assess(plan, catalog)

@@ -29,16 +29,32 @@ def unrated(reason: str) -> str:
 def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
     if plan.data_migration:
         yield Risk.HIGH, "values that exist already are changed"
+    for reason in plan.one_way:
+        yield Risk.HIGH, f"one-way after cutover: {reason}"
+    for kept in plan.retired:
+        yield Risk.MEDIUM, f"{kept.what} dropped; the data is kept for {counted(kept.keep_days, 'day')}"
+    yield from _of_steps(plan)
+    yield from _of_findings(plan)
+    yield from _of_tables(plan, catalog)
+
+
+def _of_steps(plan: Plan) -> Iterator[tuple[Risk, str]]:
     for step in plan.steps:
         if step.phase is not Phase.CONTRACT and step.statements and step.lasting and not step.undo and not step.long:
             yield Risk.MEDIUM, f"step '{step.title}' has no undo of its own"
         if step.long and step.lock >= LockMode.SHARE:
             yield Risk.HIGH, f"step '{step.title}' blocks {step.lock.blocks} for as long as it runs"
+
+
+def _of_findings(plan: Plan) -> Iterator[tuple[Risk, str]]:
     for finding in plan.findings:
         if finding.rule == "unanalysable":
             yield Risk.MEDIUM, f"SQL that cannot be analysed: {finding.message}"
         elif finding.level == "error":
             yield Risk.HIGH, f"{finding.rule}: {finding.message}" + (" (waived)" if finding.waived else "")
+
+
+def _of_tables(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
     for table in plan.written:
         relation = catalog.get(table)
         if relation is None:

@@ -60,7 +60,7 @@ def backup(session: Session) -> StageResult:
     """Dump on one snapshot with counts and checksums, and prove the dump by restoring it beside the target."""
     ensure_approved(session)
     plan = session.plan()
-    session.journal.claim(plan.written)
+    session.journal.claim(tuple(dict.fromkeys((*plan.written, *plan.scope))))
     if session.options.skip_backup:
         session.journal.event("backup_skipped", "asked for by the run's options")
         return StageResult("backup", "skipped", "skip_backup was asked for; there is nothing to restore from")

@@ -36,7 +36,7 @@ def backfill(session: Session) -> StageResult:
 def cutover(session: Session) -> StageResult:
     """Assert that no row is left to fill, then run the steps that need filled data."""
     _ensure_running(session)
-    fills = [row for row in session.journal.steps() if row.planned.backfill is not None]
+    fills = [row for row in session.journal.steps() if row.planned.backfill and row.planned.phase is Phase.BACKFILL]
     for row in fills:
         _assert_filled(session, row)
     steps = session.run_phase(Phase.CUTOVER)
@@ -60,6 +60,7 @@ def contract(session: Session) -> StageResult:
     with session.work.transaction():
         if version:
             session.journal.record_version(version["table"], version["to"], version.get("definition"), run.description)
+        session.journal.record_retired(plan.retired)
         session.journal.set_fingerprint_after(catalog.fingerprint, catalog.to_json())
         session.journal.set_status("applied")
         session.journal.release()
@@ -92,7 +93,7 @@ def _assert_filled(session: Session, row: StepRow) -> None:
     if left:
         whose = " by the application" if backfill.new_rows is NewRows.APPLICATION else ""
         raise BackfillError(
-            f"{left} rows of {backfill.table} are still to be filled{whose}",
+            f"{left} rows of {backfill.table} are still to be {backfill.verb}{whose}",
             hint="use new_rows: trigger, so that rows written meanwhile are filled as they are written",
         )
 
