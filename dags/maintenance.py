@@ -1,13 +1,17 @@
-"""The Airflow DAGs that reconcile runs whose owner is gone, and restore backups."""
+"""The Airflow DAGs for what lies beside the changes: reconcile, follow-ups, restore, dropped data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from schema_change.factory.schedules import reconcile_dag, restore_dag
+from schema_change.factory.schedules import follow_ups_dag, reconcile_dag, recover_dag, restore_dag, retention_dag
 from schema_change.hooks.settings import Settings
 
 _PROJECT = Path(__file__).resolve().parents[1]
+_CHANGES = Settings.read().changes or _PROJECT / "include" / "sql" / "changes"
 
-reconcile = reconcile_dag(Settings.read().changes or _PROJECT / "include" / "sql" / "changes")
+reconcile = reconcile_dag(_CHANGES)
+follow_ups = follow_ups_dag(_CHANGES)
 restore = restore_dag()
+retention = retention_dag(_CHANGES)
+recover = recover_dag()

@@ -23,6 +23,8 @@ from schema_change.core.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 METADATA = "airflow"
+#: A second database, for the changes that show the operations one by one.
+SHOP = "shop"
 _SERVER_SETTINGS = {"max_connections": "200", "synchronous_commit": "off", "track_commit_timestamp": "on"}
 
 
@@ -41,7 +43,11 @@ class Stack:
             port=settings.ui_port,
             dags=settings.dags,
             plugins=settings.plugins,
-            connections={"weather": self.weather},
+            connections={
+                "weather": self.weather,
+                "flights": self.server.target(weather.DATABASE, "flights"),
+                SHOP: self.server.target(SHOP, SHOP),
+            },
             settings={
                 "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(settings.include / "sql" / "changes"),
                 "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(settings.include / "expectations"),
@@ -87,6 +93,9 @@ class Stack:
         self._check_port()
         for name in (METADATA, weather.DATABASE):
             self._create_database(name)
+        if self._create_database(SHOP):
+            with self.server.target(SHOP).connect("demo-load") as connection, connection.transaction():
+                weather.run_script(connection, "shop")
 
     def reset(self) -> None:
         """Forget everything Airflow knows, so that runs of an earlier, interrupted demo do not go on."""
@@ -135,9 +144,14 @@ class Stack:
                 ) from None
             yield
 
-    def _create_database(self, name: str) -> None:
-        with self.server.target().connect("demo") as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    def _create_database(self, name: str) -> bool:
+        """Create a database unless it is there; return whether it was created."""
+        with self.server.target().connect("demo") as connection:
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            except psycopg.errors.DuplicateDatabase:
+                return False
+        return True
 
     def _check_port(self) -> None:
         port = int((self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NoReturn
 
 from schema_change.core.errors import ChangeRolledBack, PreCheckFailed, SchemaChangeError
@@ -19,11 +20,13 @@ class Script:
 
     fails: dict[str, Exception] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, datetime] = field(default_factory=dict)
     needs: list[Approval] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     cancelled: int = 0
+    other_dag: list[tuple[str, str]] = field(default_factory=list)
 
     def runner(self, request: Request, *, progress: Callable[[str], None] | None = None) -> FakeRunner:
         """Take the place of the class Runner."""
@@ -47,6 +50,8 @@ class FakeRunner:
             raise script.fails[stage]
         if stage in script.skips:
             return StageResult(stage, "skipped", script.skips[stage])
+        if stage in script.waits:
+            return StageResult(stage, "waiting", "not yet", until=script.waits.pop(stage))
         if stage in ("rollback", "verify_rollback") and not (self._begun() and script.fails):
             return StageResult(stage, "skipped", "nothing to undo")
         if stage == "approve" and not script.needs:
@@ -57,6 +62,11 @@ class FakeRunner:
 
     def cancel(self) -> None:
         self.script.cancelled += 1
+
+    def record_backfill_dag(self, status: str, message: str) -> bool:
+        if not self.request.options.dry_run:
+            self.script.other_dag.append((status, message))
+        return not self.request.options.dry_run
 
     def approvals(self) -> list[Approval]:
         return [a for a in self.script.needs if a.role not in self.script.given]

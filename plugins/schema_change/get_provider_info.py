@@ -24,6 +24,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "schema_change.operators.stage",
                     "schema_change.operators.approve",
+                    "schema_change.operators.backfill_dag",
                     "schema_change.operators.data_quality",
                     "schema_change.operators.maintenance",
                 ],

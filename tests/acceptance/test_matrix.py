@@ -241,7 +241,9 @@ def test_a_failure_in_contract_only_goes_forward(scene: Scene) -> None:
         again = run.again()
         assert again.try_stage("contract"), again.error
         assert_landed(scene, target)
-        assert State.of(target) == new, row.planned.title
+        now = State.of(target)
+        assert now.catalog == new.catalog, row.planned.title
+        assert scene.case.made_up or now.rows == new.rows, row.planned.title
 
 
 @pytest.mark.timeout(600)
@@ -267,4 +269,4 @@ def test_the_old_application_writes_at_any_time(scene: Scene) -> None:
         assert forward(run, _CHANGING[len(stages) :]), (stages, run.error)
         now = State.of(on)
         assert now.catalog == new.catalog, stages
-        assert now.rows == new.rows, stages
+        assert scene.case.made_up or now.rows == new.rows, stages

@@ -5,6 +5,7 @@ The tests follow one another: the last ones look at what the first one did.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +36,54 @@ expectations:
 """
 
 
+LAB = "lab"
+FAST = {"skip_backup": True, "skip_rehearsal": True}
+#: Another DAG fills its column, it soaks for some seconds, and is looked after at once.
+AROUND = """
+description: A column that another DAG fills
+conn_id: lab
+operations:
+  - add_column:
+      table: public.features
+      column: {name: extreme_3, type: integer}
+backfill_dag: {dag_id: fill_lab, conf: {column: extreme_3, value: 7}}
+soak: {hours: 0.002, every_s: 10}
+follow_ups:
+  - name: every row has it
+    after_hours: 0
+    no_rows: SELECT id FROM features WHERE extreme_3 IS DISTINCT FROM 7
+"""
+FILL_LAB = """
+from airflow.sdk import dag, get_current_context, task
+from psycopg import sql
+from schema_change.hooks.schema_change import target_of
+
+@dag(schedule=None)
+def fill_lab():
+    @task
+    def fill():
+        conf = get_current_context()["dag_run"].conf
+        update = sql.SQL("UPDATE public.features SET {} = %s").format(sql.Identifier(conf["column"]))
+        with target_of("lab").connect("fill") as connection:
+            connection.execute(update, [conf["value"]])
+    fill()
+
+fill_lab()
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(server_18: Server) -> Target:
+    """A database whose columns another DAG fills."""
+    with server_18.target().connect("test") as admin:
+        admin.execute("CREATE DATABASE lab")
+    target = server_18.target("lab", LAB)
+    with target.connect("test") as connection:
+        connection.execute("CREATE TABLE public.features (id integer PRIMARY KEY)")
+        connection.execute("INSERT INTO public.features SELECT generate_series(1, 10)")
+    return target
+
+
 @pytest.fixture(scope="module")
 def shop(server_18: Server) -> Target:
     """A table with a view on it, which makes a change of it one that somebody has to approve."""
@@ -50,12 +99,15 @@ def shop(server_18: Server) -> Target:
 
 
 @pytest.fixture(scope="module")
-def airflow(shop: Target, server_18: Server) -> Iterator[Airflow]:
-    """A real Airflow that knows two changes of the shop and a suite."""
+def airflow(shop: Target, lab: Target, server_18: Server) -> Iterator[Airflow]:
+    """A real Airflow that knows two changes of the shop and one of the lab, a suite, and a DAG that fills data."""
     with tempfile.TemporaryDirectory(prefix="airflow_system_") as folder:
         home = Path(folder)
         for number in (1, 2):
             write_change(home / "include" / "sql" / "changes", number, conn_id=SHOP)
+        write_change(home / "include" / "sql" / "changes", 3, text=AROUND)
+        dags = Path(shutil.copytree(ROOT / "dags", home / "dags"))
+        (dags / "fill_lab.py").write_text(FILL_LAB, encoding="utf-8")
         suites = home / "include" / "expectations"
         suites.mkdir()
         (suites / "features.yaml").write_text(SUITE, encoding="utf-8")
@@ -64,9 +116,9 @@ def airflow(shop: Target, server_18: Server) -> Iterator[Airflow]:
             home=home / "airflow",
             metadata=server_18.target("airflow"),
             port=free_port(),
-            dags=ROOT / "dags",
+            dags=dags,
             plugins=ROOT / "plugins",
-            connections={SHOP: shop},
+            connections={SHOP: shop, LAB: lab},
             settings={
                 "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(home / "include" / "sql" / "changes"),
                 "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(suites),
@@ -77,7 +129,7 @@ def airflow(shop: Target, server_18: Server) -> Iterator[Airflow]:
         try:
             airflow.start()
             airflow.wait_healthy()
-            airflow.wait_for_dags(change_id(1), "reconcile", "data_quality", "restore")
+            airflow.wait_for_dags(change_id(1), "reconcile", "data_quality", "restore", "follow_ups", "fill_lab")
             yield airflow
         finally:
             airflow.stop()
@@ -186,3 +238,20 @@ def test_a_backup_is_put_back_when_the_person_says_which(airflow: Airflow, conne
         run_id = admin.trigger("restore", {**asked, "confirm": change_id(1)})
         assert admin.wait_for_run("restore", run_id, 120) == "success", admin.log("restore", run_id, "restore")
     assert connection.execute("SELECT count(*) FROM public.features").fetchone() == (10,)
+
+
+def test_another_dag_fills_the_data_and_the_change_soaks_without_a_worker(airflow: Airflow, lab: Target) -> None:
+    dag_id = change_id(3)
+    with airflow.api("admin") as admin, lab.connect("test") as connection:
+        run_id = admin.trigger(dag_id, FAST)
+        assert admin.wait_for_task(dag_id, run_id, "soak", frozenset({"deferred", "failed"}), 200) == "deferred"
+        assert admin.wait_for_run(dag_id, run_id, 120) == "success", admin.task_states(dag_id, run_id)
+        run = journal(connection, dag_id, run_id)
+        assert run.status == "applied"
+        assert connection.execute("SELECT sum(extreme_3) FROM public.features").fetchone() == (70,)
+        stages = "SELECT stage, status, tries FROM schema_change.stage"
+        assert {("backfill_dag", "done", 1), ("soak", "done", 1)} <= set(connection.execute(stages).fetchall())
+        follow_up = admin.trigger("follow_ups", {"conn_ids": [LAB]})
+        assert admin.wait_for_run("follow_ups", follow_up, 120) == "success"
+        checks = "SELECT name, status FROM schema_change.follow_up"
+        assert connection.execute(checks).fetchall() == [("every row has it", "passed")]

@@ -27,11 +27,15 @@ LEFT JOIN LATERAL (
 ORDER BY k.place;
 
 -- name: size
+-- A partitioned table is as large as its partitions; blocks count only where rows are walked block by block.
 SELECT
-    pg_relation_size(c.oid) AS bytes,
+    coalesce(
+        (SELECT sum(pg_relation_size(t.relid)) FROM pg_partition_tree(c.oid) AS t), pg_relation_size(c.oid)
+    )::bigint AS bytes,
     pg_relation_size(c.oid) / current_setting('block_size')::bigint AS blocks,
     CASE
         WHEN c.reltuples < 0 OR c.relpages = 0 THEN NULL
+        WHEN c.relkind = 'p' THEN c.reltuples::bigint
         ELSE (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::bigint))::bigint
     END AS rows
 FROM pg_class AS c

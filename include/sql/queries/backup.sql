@@ -382,12 +382,12 @@ SELECT EXISTS (
         AND l.granted
 );
 
--- name: registry_tables
-SELECT c.relname
+-- name: our_tables
+SELECT n.nspname, c.relname
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-WHERE n.nspname = 'schema_change' AND c.relkind = 'r'
-ORDER BY c.relname;
+WHERE n.nspname IN ('schema_change', 'schema_change_retired') AND c.relkind = 'r'
+ORDER BY n.nspname, c.relname;
 
 -- name: leaves
 SELECT DISTINCT n.nspname, c.relname

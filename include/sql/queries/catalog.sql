@@ -42,11 +42,27 @@ SELECT
         FROM unnest(coalesce(c.relacl, acldefault('r', c.relowner))) AS a (item)
         ORDER BY a.item::text COLLATE "C"
     ),
-    greatest(c.reltuples, 0)::bigint,
-    coalesce(pg_total_relation_size(c.oid), 0),
-    pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)
+    size.rows,
+    size.bytes,
+    size.writes
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+CROSS JOIN LATERAL (
+    -- A partitioned table is as large as its partitions.
+    SELECT
+        coalesce(sum(greatest(l.reltuples, 0)), 0)::bigint AS rows,
+        coalesce(sum(pg_total_relation_size(l.oid)), 0)::bigint AS bytes,
+        coalesce(
+            sum(
+                pg_stat_get_tuples_inserted(l.oid) + pg_stat_get_tuples_updated(l.oid)
+                + pg_stat_get_tuples_deleted(l.oid)
+            ), 0
+        )::bigint AS writes
+    FROM pg_class AS l
+    WHERE
+        l.oid = c.oid
+        OR (c.relkind = 'p' AND l.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf))
+) AS size
 LEFT JOIN pg_description AS d ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -41,3 +41,45 @@ BEGIN
     END IF;
     RETURN NEW;
 END;
+
+-- name: extension_missing
+SELECT 1 - count(*)
+FROM (
+    SELECT 1
+    FROM pg_available_extension_versions AS v
+    WHERE v.name = {name} AND ({version} IS NULL OR v.version = {version})
+    LIMIT 1
+) AS found;
+
+-- name: extension_alike
+SELECT v.name || ' ' || v.version
+FROM pg_available_extension_versions AS v
+ORDER BY v.name = {name} DESC, v.name
+LIMIT 10;
+
+-- name: extension_forbidden
+SELECT count(*)
+FROM pg_available_extensions AS e
+INNER JOIN pg_available_extension_versions AS v
+    ON e.name = v.name AND v.version = coalesce({version}, e.default_version)
+INNER JOIN pg_roles AS r ON r.rolname = current_user
+WHERE
+    v.name = {name} AND NOT r.rolsuper
+    AND NOT ((v.trusted OR NOT v.superuser) AND has_database_privilege(current_database(), 'CREATE'));
+
+-- name: who_we_are
+SELECT current_user;
+
+-- name: revoke_everything
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = {relation}::regclass
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', {relation}, grantee);
+    END LOOP;
+END;

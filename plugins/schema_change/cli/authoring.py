@@ -1,14 +1,16 @@
-"""``new`` and ``lint``: for whoever writes a change."""
+"""``new``, ``lint`` and ``propose``: for whoever writes a change."""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
 from collections.abc import Sequence
+from pathlib import Path
 
 from schema_change.cli import arguments as flags
 from schema_change.cli import targets
-from schema_change.cli.console import out
+from schema_change.cli.console import out, show_markdown
+from schema_change.cli.issues import file_issue, issue_command
 from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.catalog.read import read_catalog
@@ -22,6 +24,7 @@ from schema_change.core.model import Finding
 from schema_change.core.operations.base import PlanContext
 from schema_change.core.planning.lint import apply_waivers, lint_plan
 from schema_change.core.planning.plan import make_plan
+from schema_change.core.planning.proposal import propose as proposal_of
 
 #: What raw SQL is linted against when there is no database to look at: the newest version supported.
 _NO_DATABASE = Catalog(180000, {})
@@ -52,6 +55,23 @@ def lint(arguments: argparse.Namespace) -> int:
             errors += finding.level == "error" and not finding.waived
     out().print(f"{len(chosen)} changes checked, {errors} errors")
     return 1 if errors else 0
+
+
+def propose(arguments: argparse.Namespace) -> int:
+    """Describe a change for those who decide about it, and file that as an issue when asked to."""
+    change = flags.changes_of(arguments).get(arguments.change)
+    command = issue_command() if arguments.issue else None
+    with targets.resolve(change.conn_id, arguments.target).connect("propose", read_only=True) as connection:
+        proposal = proposal_of(connection, change)
+    output: Path | None = arguments.output
+    if output is not None:
+        page = output.suffix in {".html", ".htm"}
+        output.write_text(proposal.html if page else proposal.markdown, encoding="utf-8")
+    elif command is None:
+        show_markdown(proposal.markdown)
+    if command is not None:
+        out().print(file_issue(command, proposal.title, proposal.markdown))
+    return 0
 
 
 def _files(changes: Changes, wanted: Sequence[str]) -> tuple[int, list[Change]]:
@@ -140,7 +160,7 @@ def _only_conn_id(arguments: argparse.Namespace) -> str:
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both commands."""
+    """Add the commands."""
     parser = commands.add_parser("new", help="start a change: a folder with a commented change.yaml")
     parser.add_argument("name", metavar="NAME", help="such as add_wind_chill")
     parser.add_argument("--conn-id", metavar="ID", help="default: the one that the other changes have")
@@ -154,3 +174,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     flags.add_target(parser)
     flags.add_changes(parser)
     parser.set_defaults(function=lint)
+
+    parser = commands.add_parser("propose", help="write a change's proposal: both shapes, impact, way back")
+    parser.add_argument("change", metavar="CHANGE")
+    flags.add_target(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it there; a page if it ends in .html")
+    parser.add_argument("--issue", action="store_true", help="file it, with SCHEMA_CHANGE_ISSUE_COMMAND")
+    flags.add_changes(parser)
+    parser.set_defaults(function=propose)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import getpass
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -68,6 +70,11 @@ def plan(arguments: argparse.Namespace) -> int:
 def apply(arguments: argparse.Namespace) -> int:
     """Run a change, or go on with a run that was cut off; return 0 only when the change landed."""
     change = flags.changes_of(arguments).get(arguments.change)
+    if other := change.surroundings.backfill_dag:
+        raise ConfigurationError(
+            f"{change.id} has its data filled by the DAG {other.dag_id}, which only Airflow can trigger",
+            hint="run this change from Airflow; schema-change plan shows it here",
+        )
     target = targets.resolve(change.conn_id, arguments.target)
     run = flags.find_run(target, arguments.run) if arguments.run else None
     if arguments.run and run is None:
@@ -102,15 +109,21 @@ def interruptible(request: Request, command: str) -> Iterator[None]:
 
 
 def run_stage(request: Request, stage: str) -> None:
-    """Run a stage and print its line; when interrupted, cancel what it runs in the database."""
+    """Run a stage, to the end of what it waits for, and print its line; when interrupted, cancel what it runs."""
     with StageLine(stage) as line:
         runner = Runner(request, progress=line.progress)
         try:
-            result = runner.run(stage)
+            while (result := runner.run(stage)).until is not None:
+                line.progress(f"waiting: {result.summary}")
+                _sleep_until(result.until)
         except KeyboardInterrupt:
             runner.cancel()
             raise
         line.finish(result.status, result.summary)
+
+
+def _sleep_until(moment: dt.datetime) -> None:
+    time.sleep(max(0.0, (moment - dt.datetime.now(dt.UTC)).total_seconds()))
 
 
 def finish(request: Request) -> SchemaChangeError | None:

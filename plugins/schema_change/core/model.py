@@ -249,7 +249,8 @@ class Retired:
     """Dropped data that is kept for a while: a table, the values of a column, or deleted rows.
 
     ``kept`` is the table in schema ``schema_change_retired`` that has it, ``key`` the columns that identify a row of
-    ``table``, ``definition`` what is needed to bring it back (a column's type, a table's foreign keys …).
+    ``table``, ``definition`` what is needed to bring it back (a column's type, a table's foreign keys …). With
+    ``values`` in the definition, only some rows of the column have lost theirs.
     """
 
     kind: str
@@ -266,6 +267,8 @@ class Retired:
         """Return what is gone, such as *column public.t.c*."""
         if self.kind == "rows":
             return f"rows of {self.table}"
+        if self.definition.get("values"):
+            return f"values of {self.table}.{self.column}"
         return f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
 
     @classmethod

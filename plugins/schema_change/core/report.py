@@ -64,6 +64,7 @@ def run_report(journal: Journal) -> dict[str, Any]:
         "backup": run.backup,
         "rehearsal": _rehearsal(stages),
         "validation": _validation(journal),
+        "around": _around(stages),
         "events": [
             {
                 "at": e.at.isoformat(),
@@ -98,6 +99,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"took        {took}: {', '.join(stages) or 'no stage done'}",
         f"steps       {done} done, {undone} undone, of {len(report['steps'])}; {counted(filled, 'row')} filled",
         f"validation  {_validation_text(report['validation'])}",
+        *(f"around      {a['stage']}: {a['what']}" for a in report["around"] if a["status"] != "passed"),
         *(
             [f"backup      {counted(report['backup']['rows'], 'row')} in {report['backup']['folder']}"]
             if report["backup"]
@@ -134,15 +136,32 @@ def _proof(run: RunRow, stages: Mapping[str, StageRow]) -> list[str]:
     if run.status == "stopped":
         proof.append("no step was begun; the tables are released")
     if run.status == "applied":
-        proof += [s.result["summary"] for name in ("cutover", "validate") if (s := stages.get(name)) and _proves(s)]
+        shown = [stages[name] for name in ("cutover", "validate", "soak") if name in stages]
+        proof += [stage.result["summary"] for stage in shown if _proves(stage)]
         if run.fingerprint_after:
             proof.append(f"the catalog's fingerprint is now {run.fingerprint_after[:16]}")
     return proof
 
 
+def _around(stages: Mapping[str, StageRow]) -> list[dict[str, str]]:
+    """Return what the stages saw around the change: queries, services and metrics, the latest look of each stage."""
+    severities = {"critical": "failed", "warning": "warn", "": "passed"}
+    found: list[dict[str, str]] = []
+    for name in ("validate", "soak", "verify_rollback"):
+        result = _result(stages, name)
+        for verdict in result.get("sentinels", ()):
+            what = f"sentinel {verdict['name']}: {verdict['message']}"
+            found.append({"stage": name, "status": severities[verdict["severity"]], "what": what})
+        for look in result.get("looks", ()):
+            what = f"{look['kind']} {look['name']}: {look['message']}"
+            found.append({"stage": name, "status": "passed" if look["ok"] else "failed", "what": what})
+    return found
+
+
 def _proves(stage: StageRow) -> bool:
     """Tell whether a stage that has ended did something: one that was skipped, or checked nothing, shows nothing."""
-    return stage.status == "done" and bool(stage.result.get("summary")) and stage.result.get("expectations") != []
+    checked = [stage.result[key] for key in ("expectations", "sentinels", "looks") if key in stage.result]
+    return stage.status == "done" and bool(stage.result.get("summary")) and (not checked or any(checked))
 
 
 def _stage(stage: StageRow) -> dict[str, Any]:

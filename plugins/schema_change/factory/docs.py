@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
+from schema_change.core.planning.around import timetable
 from schema_change.core.templates import escape_markdown
 
 #: What the UI shows of one file; the rest is in the repository.
@@ -17,6 +19,18 @@ _LANGUAGES = {".yaml": "yaml", ".sql": "sql"}
 def change_doc(change: Change) -> str:
     """Return a change's description, its place, its operations and its files as Markdown."""
     return "\n".join([f"**{escape_markdown(change.description)}**", "", *_facts(change), "", *_files(change.folder)])
+
+
+def procedure_doc(procedure: Procedure) -> str:
+    """Return what a procedure does and its parameters as Markdown."""
+    schemas = procedure.schemas().items()
+    lines = [f"- `{name}`: {schema.get('description', '')}" for name, schema in schemas]
+    about = (
+        f"Makes one change with the operation `{procedure.operation}`, in the same tasks as a change from a file: it is "
+        "planned, approved, rehearsed, applied and validated, or rolled back. "
+        "Expressions are over the row alone; what needs more is written as a change file."
+    )
+    return "\n".join([about, "", *lines])
 
 
 def broken_doc(name: str, error: Exception) -> str:
@@ -45,8 +59,8 @@ def _facts(change: Change) -> Iterator[str]:
         versions = f"{registry.from_version or 'new'} → {registry.to_version}"
         yield f"- version of {escape_markdown(registry.table)}: {versions}"
     yield f"- operations: {', '.join(operation.kind for operation in change.operations)}"
-    if change.window:
-        yield f"- starts between {change.window} only"
+    for when, what in timetable(change):
+        yield f"- {when}: {escape_markdown(what)}"
     if change.expectations:
         yield f"- expectations: {escape_markdown(change.expectations)}"
     for role, person in change.contacts.items():

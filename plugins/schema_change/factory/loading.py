@@ -12,7 +12,8 @@ from airflow.sdk import DAG, BaseOperator, Context, get_parsing_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from schema_change.core.changes.load import load_changes
-from schema_change.factory.change_dag import change_dag
+from schema_change.core.changes.procedures import PROCEDURES
+from schema_change.factory.change_dag import change_dag, procedure_dag
 from schema_change.factory.docs import broken_doc
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,12 @@ def load_change_dags(root: Path, expectations: Path | None = None) -> dict[str, 
         if wanted in (None, dag.dag_id):
             dags[dag.dag_id] = dag
     return dags
+
+
+def load_procedure_dags() -> dict[str, DAG]:
+    """Return DAG id → DAG for every procedure; in a task, only the DAG the task belongs to."""
+    wanted = get_parsing_context().dag_id
+    return {name: procedure_dag(p) for name, p in PROCEDURES.items() if wanted in (None, name)}
 
 
 def broken_dag(name: str, error: Exception) -> DAG:

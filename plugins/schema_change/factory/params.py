@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from schema_change.core.changes.spec import Change
+from schema_change.core.changes.procedures import Procedure
 from schema_change.core.stages.request import Options
 
 #: Sections are collapsed in the form; what most runs decide is outside of them.
@@ -16,6 +16,7 @@ _SECTIONS = {
     "lock_timeout_ms": "Speed and locks",
     "lock_wait_s": "Speed and locks",
     "long_transaction_s": "Speed and locks",
+    "vacuum_full": "Speed and locks",
     "skip_backup": "Exceptions (audited)",
     "skip_rehearsal": "Exceptions (audited)",
     "terminate_blockers": "Exceptions (audited)",
@@ -30,12 +31,23 @@ CONN_ID = r"^[\w.\-]{1,200}$"
 _UNITS = {"_ms": " (ms)", "_s": " (s)"}
 
 
-def params_of(change: Change) -> dict[str, Param]:
+def params_of(conn_id: str | None) -> dict[str, Param]:
     """Return the params of a change's DAG; their words are those of the CLI."""
     return {
-        "conn_id": conn_id_param(change.conn_id),
+        "conn_id": conn_id_param(conn_id),
         **{name: _param(name, schema) for name, schema in _options().items()},
     }
+
+
+def procedure_params(procedure: Procedure) -> dict[str, Param]:
+    """Return the params of a procedure: what its change is made of, then those of every change."""
+    own = {}
+    for name, schema in procedure.schemas().items():
+        rules = {key: value for key, value in schema.items() if key not in ("default", "description")}
+        known = {"default": schema["default"]} if "default" in schema else {}
+        own[name] = Param(**known, description=schema.get("description"), title=_title(name), **rules)
+    common = params_of(None)
+    return {"conn_id": common.pop("conn_id"), **own, **common}
 
 
 def conn_id_param(default: str | None) -> Param:

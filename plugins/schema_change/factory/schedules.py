@@ -11,7 +11,13 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, t
 from schema_change.core.changes.load import load_changes
 from schema_change.factory.params import CONN_ID, conn_id_param
 from schema_change.operators.data_quality import DataQualityOperator
-from schema_change.operators.maintenance import ReconcileOperator, RestoreOperator
+from schema_change.operators.maintenance import (
+    FollowUpOperator,
+    PurgeOperator,
+    ReconcileOperator,
+    RecoverOperator,
+    RestoreOperator,
+)
 
 _COMMON: dict[str, Any] = {
     "start_date": datetime(2024, 1, 1, tzinfo=UTC),
@@ -29,6 +35,24 @@ _RECONCILE = """
 Looks on each connection for runs of a change whose DAG run is over without having ended them: it was marked as failed
 or deleted, or a machine was lost. It finishes what is past the point of no return and rolls back everything else, then
 frees the tables. A run that is still at work, or was started from the command line, is left alone.
+"""
+_FOLLOW_UPS = """
+Carries out the `follow_ups` of changes that have landed, each once, when its time has come: whether an index is used
+after a day, whether rows are there that should not be. The results are in `schema_change.follow_up` of the changed
+database. A check that does not pass fails the task, with what was found.
+"""
+_RETENTION = """
+Purges on each connection what changes dropped (tables, columns, deleted rows) once the days are over for which it was
+to be kept; nothing of it can be brought back afterwards. What is just being recovered is left for the next day.
+`schema-change retired` lists what is kept, and until when.
+"""
+_RECOVER = """
+Brings back what a change dropped, as long as it is kept: a table in its place, the values of a column, deleted rows.
+What is there by now is newer and is left alone: the return value and the log say which rows those are. It can be run
+again at any time. With *CSV only* the data is written to `<artifacts>/<connection>/retired/<id>.csv` and nothing is
+changed.
+
+The id is in `schema_change.retired` of the database; `schema-change retired` lists it.
 """
 _RESTORE = """
 Puts the backup of one run back, the rows of its tables or the whole database. **Everything written there since the
@@ -75,6 +99,59 @@ def reconcile_dag(changes: Path) -> DAG:
         ReconcileOperator.partial(
             task_id="reconcile", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=24)
         ).expand(conn_id=_connections())
+    return dag
+
+
+def follow_ups_dag(changes: Path) -> DAG:
+    """Return the DAG that carries out the follow-up checks of changes that have landed."""
+    with DAG(
+        dag_id="follow_ups",
+        description="Carries out the follow-up checks that are due",
+        doc_md=_FOLLOW_UPS,
+        schedule=CronTriggerTimetable("*/15 * * * *", timezone="UTC"),
+        params=_connections_param(changes),
+        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=1)},
+        **_COMMON,
+    ) as dag:
+        FollowUpOperator.partial(
+            task_id="follow_up", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=1)
+        ).expand(conn_id=_connections())
+    return dag
+
+
+def retention_dag(changes: Path) -> DAG:
+    """Return the DAG that purges dropped data whose time is over."""
+    with DAG(
+        dag_id="retention",
+        description="Purges dropped tables, columns and rows that were kept long enough",
+        doc_md=_RETENTION,
+        schedule=CronTriggerTimetable("0 4 * * *", timezone="UTC"),
+        params=_connections_param(changes),
+        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=5)},
+        **_COMMON,
+    ) as dag:
+        PurgeOperator.partial(
+            task_id="purge", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=1)
+        ).expand(conn_id=_connections())
+    return dag
+
+
+def recover_dag() -> DAG:
+    """Return the DAG that brings dropped data back; it is triggered by a person."""
+    with DAG(
+        dag_id="recover",
+        description="Brings back a table, a column or rows that a schema change dropped; overwrites nothing",
+        doc_md=_RECOVER,
+        schedule=None,
+        params={
+            "conn_id": conn_id_param(None),
+            "id": Param(description="Which, as schema-change retired shows it", type="integer", minimum=1, title="Id"),
+            "csv": Param(False, "Write it to a file and bring nothing back", type="boolean", title="CSV only"),
+        },
+        default_args={"owner": "schema-change", "retries": 0},
+        **_COMMON,
+    ) as dag:
+        RecoverOperator(task_id="recover", execution_timeout=timedelta(hours=24))
     return dag
 
 

@@ -12,11 +12,12 @@ from airflow.sdk import Context, Param
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException
 
+from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
 from schema_change.core.planning.risk import unrated
 from schema_change.core.stages.runner import Runner
 from schema_change.operators.outcome import done_or_skip, task_errors
-from schema_change.operators.request import build_request
+from schema_change.operators.request import build_request, change_of
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -32,7 +33,7 @@ class ApproveOperator(HITLOperator):
     def __init__(
         self,
         *,
-        change: Change,
+        change: Change | Procedure,
         role: str = "",
         users: Sequence[str] = (),
         reason: str = "",
@@ -40,7 +41,7 @@ class ApproveOperator(HITLOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            subject=f"Approve {change.id}",
+            subject=f"Approve {change.id if isinstance(change, Change) else change.title}",
             options=[APPROVE, REJECT],
             defaults=REJECT,
             response_timeout=response_timeout,
@@ -69,7 +70,7 @@ class ApproveOperator(HITLOperator):
                 "  → add another user to the role, or let somebody else trigger the run"
             )
         guide = context["ti"].xcom_pull(task_ids="plan", key="guide", map_indexes=-1)
-        self.subject = f"Approve {self.change.id} as {self.role}"
+        self.subject = f"Approve {change_of(self.change, context).id} as {self.role}"
         self.body = f"**{self.role}**: {unrated(self.reason)}\n\n{guide or ''}"
         self.assigned_users = [{"id": user, "name": user} for user in users]
         return super().execute(context)

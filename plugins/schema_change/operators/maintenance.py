@@ -1,4 +1,4 @@
-"""Reconcile runs whose owner is gone, and put backups back."""
+"""Reconcile runs whose owner is gone, put backups back, keep dropped data for a while and bring it back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, JournalError
 from schema_change.core.journal.journal import RunRow, get_run
+from schema_change.core.retention.export import export
+from schema_change.core.retention.purge import purge
+from schema_change.core.retention.recover import recover
 from schema_change.core.stages.reconcile import reconcile
 from schema_change.core.stages.restore import restore_run
+from schema_change.core.surroundings.follow_ups import carry_out
 from schema_change.hooks.schema_change import target_of
 from schema_change.hooks.settings import Settings
 from schema_change.operators.outcome import task_errors
@@ -59,6 +63,77 @@ class ReconcileOperator(BaseOperator):
 
     def _note(self, line: str) -> None:
         self.log.info("%s", line)
+
+
+class FollowUpOperator(BaseOperator):
+    """Carry out the follow-up checks of a connection that are due; fails when one of them did not pass.
+
+    Returns one line per check.
+    """
+
+    template_fields: Sequence[str] = ("conn_id",)
+
+    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> list[str]:
+        """Look for such checks and carry them out."""
+        with task_errors():
+            results = carry_out(target_of(self.conn_id))
+        for result in results:
+            self.log.info("%s", result)
+        if failed := [str(result) for result in results if result.status != "passed"]:
+            raise AirflowFailException("\n".join(failed))
+        return list(map(str, results))
+
+
+class PurgeOperator(BaseOperator):
+    """Purge the dropped data of a connection whose time is over; fails when something of it could not be.
+
+    Returns one line per table, column or rows.
+    """
+
+    template_fields: Sequence[str] = ("conn_id",)
+
+    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> list[str]:
+        """Look for such data and drop it."""
+        with task_errors():
+            results = purge(target_of(self.conn_id), note=lambda line: self.log.info("%s", line))
+        for result in results:
+            self.log.info("%s", result)
+        if failed := [str(result) for result in results if result.state == "failed"]:
+            raise AirflowFailException("\n".join(failed))
+        return list(map(str, results))
+
+
+class RecoverOperator(BaseOperator):
+    """Bring dropped data back, or write it to a CSV file, as the DAG run's params say; returns what was done."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Recover or export."""
+        params, actor = context["params"], context["dag_run"].triggering_user_name or ""
+        with task_errors():
+            target, number = target_of(params["conn_id"]), int(params["id"])
+            if params["csv"]:
+                file = Settings.read().artifacts / target.conn_id / "retired" / f"{number}.csv"
+                rows = export(target, number, file, actor=actor)
+                self.log.info("%s rows written to %s", rows, file)
+                return {"file": str(file), "rows": rows}
+            result = recover(target, number, note=lambda line: self.log.info("%s", line), actor=actor)
+        self.log.info("%s", result)
+        for line in (*map(str, result.conflicts), *result.notices):
+            self.log.warning("%s", line)
+        return {
+            "recovered": str(result),
+            "rows": result.rows,
+            "conflicts": list(map(str, result.conflicts)),
+            "notices": list(result.notices),
+        }
 
 
 class RestoreOperator(BaseOperator):

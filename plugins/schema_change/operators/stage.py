@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator, Context
 
+from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.runner import Runner
@@ -20,17 +22,23 @@ class StageOperator(BaseOperator):
     to do is skipped with the reason in the log. Returns the run's id and the stage's summary.
     """
 
-    def __init__(self, *, stage: str, change: Change, **kwargs: Any) -> None:
+    def __init__(self, *, stage: str, change: Change | Procedure, **kwargs: Any) -> None:
         super().__init__(**{"task_id": stage, **kwargs})
         self.stage = stage
         self.change = change
         self.runner: Runner | None = None
 
     def execute(self, context: Context) -> Any:
-        """Run the stage."""
+        """Run the stage; one that waits is deferred, so that it holds no worker, and looks again when it is time."""
         with task_errors():
             _, result = self._run(context)
+        if result.until is not None:
+            self.defer(trigger=DateTimeTrigger(moment=result.until), method_name="go_on")
         return _summary(context, result)
+
+    def go_on(self, context: Context, event: Any = None) -> Any:
+        """Run the stage again, now that it is time."""
+        return self.execute(context)
 
     def on_kill(self) -> None:
         """Cancel what runs in the database: a killed client alone would leave it running."""
@@ -52,13 +60,13 @@ class PlanOperator(StageOperator):
     which is skipped and says why. The migration guide and the run's summary are XComs of their own.
     """
 
-    def __init__(self, *, change: Change, **kwargs: Any) -> None:
+    def __init__(self, *, change: Change | Procedure, **kwargs: Any) -> None:
         super().__init__(stage="plan", change=change, **kwargs)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan, and say who has to approve."""
         with task_errors():
-            refuse_unknown_words(context["dag_run"].conf)
+            refuse_unknown_words(self.change, context["dag_run"].conf)
             runner, result = self._run(context)
             approvals = runner.approvals()
         context["ti"].xcom_push("run", _summary(context, result))

@@ -12,9 +12,10 @@ from typing import Any
 class Case:
     """One change for the matrix.
 
-    ``setup`` builds the database, ``operations`` are those of the change file. ``after`` maps a query to the rows it must
-    return once the change has landed. ``traffic`` are statements that an application on the old shape runs at any time
-    before contract; none may fail, and no write of theirs may be lost.
+    ``setup`` builds the database, ``operations`` are those of the change file. ``after`` maps a query to the rows it
+    must return once the change has landed. ``traffic`` are statements that an application on the old shape runs at any
+    time before contract; none may fail, and no write of theirs may be lost. ``made_up`` says that values differ from
+    run to run (random ones, numbers in the order of writing), so that the rows of two runs are not compared.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Case:
     traffic: tuple[str, ...] = ()
     scripts: dict[str, str] | None = None
     oldest: int = 15
+    made_up: bool = False
 
 
 def all_cases() -> list[Case]:

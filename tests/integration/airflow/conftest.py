@@ -21,10 +21,11 @@ from tests.fake_runner import Script  # noqa: E402
 
 @pytest.fixture(scope="session")
 def change() -> Change:
-    """A change whose DAG Airflow knows: its own dags folder has the DAG file of this repository, and the change."""
+    """A change whose DAG Airflow knows: its own dags folder has the DAG files of this repository, and the change."""
     db.initdb()
     home = Path(os.environ["AIRFLOW_HOME"])
-    shutil.copy(ROOT / "dags" / "changes.py", home / "dags")
+    for name in ("changes.py", "procedures.py"):
+        shutil.copy(ROOT / "dags" / name, home / "dags")
     root = home / "include" / "sql" / "changes"
     write_change(root)
     return load_changes(root).changes[0]

@@ -24,17 +24,17 @@ def run(change: Change, conf: dict[str, Any] | None = None) -> tuple[str, str]:
     return str(dag_run.state), "".join(_LETTERS[states[stage]] for stage in STAGES)
 
 
-#                 plan, approve, backup, pre_check, rehearse, migrate, backfill, cutover, validate, contract | …
+#                 plan, approve, backup, pre_check, rehearse, migrate, backfill, cutover, validate, soak, contract | …
 @pytest.mark.parametrize(
     ("fails", "conf", "expected"),
     [
-        pytest.param(None, {}, ("success", "S-SSSSSSSS--SS"), id="nothing fails"),
-        pytest.param("plan", {}, ("failed", "Fuuuuuuuuu--SF"), id="plan fails"),
-        pytest.param("pre_check", {}, ("failed", "S-SFuuuuuu--SF"), id="pre_check fails"),
-        pytest.param("migrate", {}, ("failed", "S-SSSFuuuuSSSF"), id="migrate fails"),
-        pytest.param("validate", {}, ("failed", "S-SSSSSSFuSSSF"), id="validate fails"),
-        pytest.param(None, {"dry_run": True}, ("success", "S--S---------S"), id="dry run"),
-        pytest.param(None, {"dri_run": True}, ("failed", "Fuuuuuuuuu--SF"), id="unknown word"),
+        pytest.param(None, {}, ("success", "S-SSSSSSSSS--SS"), id="nothing fails"),
+        pytest.param("plan", {}, ("failed", "Fuuuuuuuuuu--SF"), id="plan fails"),
+        pytest.param("pre_check", {}, ("failed", "S-SFuuuuuuu--SF"), id="pre_check fails"),
+        pytest.param("migrate", {}, ("failed", "S-SSSFuuuuuSSSF"), id="migrate fails"),
+        pytest.param("validate", {}, ("failed", "S-SSSSSSFuuSSSF"), id="validate fails"),
+        pytest.param(None, {"dry_run": True}, ("success", "S--S----------S"), id="dry run"),
+        pytest.param(None, {"dri_run": True}, ("failed", "Fuuuuuuuuuu--SF"), id="unknown word"),
     ],
 )
 def test_states(
@@ -47,9 +47,9 @@ def test_states(
 
 def test_a_skipped_stage_stops_nothing(change: Change, script: Script) -> None:
     script.skips = {"rehearse": "skip_rehearsal was asked for", "backfill": "nothing to fill"}
-    assert run(change) == ("success", "S-SS-S-SSS--SS")
+    assert run(change) == ("success", "S-SS-S-SSSS--SS")
 
 
 def test_a_rollback_that_fails_is_loud(change: Change, script: Script) -> None:
     script.fails = {"cutover": ValidationFailed("x"), "rollback": ValidationFailed("x")}
-    assert run(change) == ("failed", "S-SSSSSFuuFuSF")
+    assert run(change) == ("failed", "S-SSSSSFuuuFuSF")

@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 import pytest
 
 from schema_change.core.changes.load import load_changes
+from schema_change.core.changes.procedures import PROCEDURES
 from schema_change.core.changes.spec import Change
 from schema_change.core.database import Connection, Target
 from schema_change.core.journal.journal import get_run
 from schema_change.core.stages import STAGES
-from schema_change.factory.change_dag import change_dag
+from schema_change.factory.change_dag import change_dag, procedure_dag
 from schema_change.operators.request import run_id_of
 from tests.changes import write_change
 
@@ -79,6 +80,7 @@ def test_a_change_lands(change: Change, connection: Connection) -> None:
     assert state == "success", tasks
     assert {stage for stage in STAGES if tasks[stage] == "skipped"} == {
         "approve",
+        "soak",
         "rollback",
         "verify_rollback",
     }
@@ -99,6 +101,7 @@ def test_a_change_whose_data_break_a_rule_is_rolled_back(change: Change, connect
     assert state == "failed"
     assert {stage: tasks[stage] for stage in STAGES[8:]} == {
         "validate": "failed",
+        "soak": "upstream_failed",
         "contract": "upstream_failed",
         "rollback": "success",
         "verify_rollback": "success",
@@ -113,3 +116,29 @@ def test_a_change_whose_data_break_a_rule_is_rolled_back(change: Change, connect
         "SELECT attname FROM pg_attribute WHERE attrelid = 'features'::regclass AND attnum > 0"
     )
     assert "doubled" not in {name for (name,) in columns}
+
+
+@pytest.mark.usefixtures("shop", "change")
+def test_a_procedure_needs_no_file(connection: Connection) -> None:
+    conf = {"conn_id": "shop", "table": "public.features", "column": "doubled", "type": "integer"}
+    values = {"fill": "features.id * 2", "nullable": False, "version_to": "v1.0.0", "skip_rehearsal": True}
+    dag_run = procedure_dag(PROCEDURES["add_column"]).test(run_conf={**conf, **values})
+    tasks = {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
+    assert str(dag_run.state) == "success", tasks
+    assert connection.execute("SELECT count(*), sum(doubled) FROM features").fetchone() == (100, 10100)
+    journal = get_run(connection, run_id_of("add_column", dag_run.run_id))
+    assert journal is not None
+    assert (journal.status, journal.change_name) == ("applied", "add_column_features_doubled")
+    assert journal.change["operations"][0]["add_column"]["fill"] == "features.id * 2"
+    registered = "SELECT table_name, version FROM schema_change.schema_registry"
+    assert connection.execute(registered).fetchall() == [("features", "v1.0.0")]
+
+
+@pytest.mark.usefixtures("shop", "change")
+def test_a_procedure_that_may_not_be_asked_for_changes_nothing(connection: Connection) -> None:
+    conf = {"conn_id": "shop", "table": "public.features", "column": "doubled", "type": "integer"}
+    dag_run = procedure_dag(PROCEDURES["add_column"]).test(
+        run_conf={**conf, "fill": "(SELECT count(*) FROM pg_catalog.pg_authid)"}
+    )
+    assert str(dag_run.state) == "failed"
+    assert connection.execute("SELECT to_regnamespace('schema_change')").fetchone() == (None,)

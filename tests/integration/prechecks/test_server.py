@@ -74,4 +74,5 @@ def test_window(ask: Ask) -> None:
     closed = Window((now + hour).time(), (now + 2 * hour).time())
     assert ask("window").status == "skipped"
     assert ask("window", change=change(window=open_now)).status == "pass"
-    assert ask("window", change=change(window=closed)).status == "fail"
+    assert ask("window", change=change(window=closed)).status == "warn"
+    assert ask("window", change=change(window=replace(closed, outside="refuse"))).status == "fail"

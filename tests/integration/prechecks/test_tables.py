@@ -54,7 +54,7 @@ def test_triggers_on_backfilled_tables(ask: Ask, connection: Connection) -> None
     assert ask("triggers", plan=plan).status == "pass"
     connection.execute("CREATE TRIGGER stamp BEFORE INSERT OR UPDATE OF v ON t FOR EACH ROW EXECUTE FUNCTION f()")
     found = ask("triggers", plan=plan)
-    assert (found.status, found.message) == ("warn", "the backfill's updates fire stamp on public.t")
+    assert (found.status, found.message) == ("warn", "the backfill's writes fire stamp on public.t")
     assert ask("triggers").status == "pass"
     connection.execute("ALTER TABLE t DISABLE TRIGGER stamp")
     assert ask("triggers", plan=plan).status == "pass"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from schema_change.core.database import Connection, Target
 from tests.bench import Bench
+from tests.web import Web, serving
 
 
 @pytest.fixture
@@ -34,3 +35,9 @@ def rows(connection: Connection) -> Callable[[str], list[Any]]:
         return cursor.fetchall() if cursor.description else []
 
     return query
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as web:
+        yield web

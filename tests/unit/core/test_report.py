@@ -56,6 +56,7 @@ REPORT: dict[str, Any] = {
     "findings": [],
     "backup": {"rows": 5000, "tables": ["public.readings"], "bytes": 999, "taken_at": "now", "folder": "/backup"},
     "rehearsal": None,
+    "around": [{"stage": "validate", "status": "warn", "what": "sentinel <by station>: cost 8 before, 95 now"}],
     "validation": [
         {
             "suite": "s",
@@ -103,6 +104,7 @@ def test_the_page_is_escaped_and_needs_nothing_else() -> None:
     assert "http" not in page
     assert "prefers-color-scheme: dark" in page
     assert "12,345" in page
+    assert "validate: sentinel &lt;by station&gt;: cost 8 before, 95 now" in page
 
 
 def test_the_text_for_a_terminal() -> None:
@@ -113,6 +115,7 @@ def test_the_text_for_a_terminal() -> None:
     assert "validation  1 of 1 expectations hold" in lines
     assert "backup      5,000 rows in /backup" in lines
     assert "version     readings v1.0.0 → v1.1.0" in lines
+    assert "around      validate: sentinel <by station>: cost 8 before, 95 now" in lines
     text = report_text(failed())
     assert "reason      validate failed: no_null" in text
     assert "validation  0 of 1 expectations hold: no_null failed" in text

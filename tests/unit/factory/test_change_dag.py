@@ -13,7 +13,7 @@ from schema_change.core.changes.load import load_changes
 from schema_change.core.stages import STAGES
 from schema_change.core.stages.request import Options
 from schema_change.factory.change_dag import change_dag
-from tests.changes import write_change
+from tests.changes import TEXT, write_change
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_no_limit_on_the_run_but_on_every_task(dag: DAG) -> None:
     assert not dag.catchup
     assert dag.schedule is None
     assert all(task.execution_timeout for task in dag.tasks if task.task_id != "approve")
-    assert all(task.retries == 2 for task in dag.tasks)
+    assert all(task.retries == 2 for task in dag.tasks if task.task_id != "soak")
+    assert dag.task_dict["soak"].retries == 20
 
 
 def test_the_form_has_every_option_and_the_target(dag: DAG) -> None:
@@ -96,3 +97,16 @@ def test_it_says_what_it_does(dag: DAG) -> None:
 def test_airflow_can_store_it(dag: DAG) -> None:
     data = DagSerialization.to_dict(dag)
     assert {task["__var"]["task_id"] for task in data["dag"]["tasks"]} == set(STAGES)
+
+
+def test_another_dag_that_fills_data_runs_between_migrate_and_backfill(tmp_path: Path) -> None:
+    root = tmp_path / "include" / "sql" / "changes"
+    write_change(root, text=TEXT.format(conn_id="weather", number=1) + "backfill_dag: {dag_id: compute, conf: {a: 1}}")
+    dag = change_dag(load_changes(root).changes[0])
+    task: Any = dag.task_dict["backfill_dag"]
+    assert (task.trigger_dag_id, task.conf) == ("compute", {"a": 1})
+    assert (task.wait_for_completion, task.deferrable) == (True, True)
+    assert task.upstream_task_ids == {"migrate"}
+    assert task.downstream_task_ids == {"backfill", "rollback"}
+    assert task.trigger_rule == TriggerRule.NONE_FAILED
+    DagSerialization.to_dict(dag)

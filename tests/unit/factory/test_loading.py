@@ -92,7 +92,10 @@ def test_parsing_the_dag_files_connects_to_nothing_and_imports_nothing_heavy(roo
         "002_add_extreme_2",
         "003_add_extreme_3",
         "data_quality",
+        "follow_ups",
         "reconcile",
+        "recover",
         "restore",
+        "retention",
     ]
     assert heavy == ""

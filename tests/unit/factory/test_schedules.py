@@ -8,7 +8,14 @@ from airflow.sdk import CronTriggerTimetable
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from schema_change.factory.schedules import data_quality_dag, reconcile_dag, restore_dag
+from schema_change.factory.schedules import (
+    data_quality_dag,
+    follow_ups_dag,
+    reconcile_dag,
+    recover_dag,
+    restore_dag,
+    retention_dag,
+)
 from tests.changes import write_change
 
 
@@ -20,15 +27,17 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_data_quality_and_reconcile_know_the_connections_of_the_changes(root: Path) -> None:
-    quality, reconcile = data_quality_dag(root, root), reconcile_dag(root)
-    for dag in (quality, reconcile):
+def test_the_scheduled_ones_know_the_connections_of_the_changes(root: Path) -> None:
+    quality, reconcile, follow_ups = data_quality_dag(root, root), reconcile_dag(root), follow_ups_dag(root)
+    retention = retention_dag(root)
+    for dag in (quality, reconcile, follow_ups, retention):
         assert dag.doc_md
         assert dag.params["conn_ids"] == ["sales", "weather"]
         assert dag.max_active_runs == 1
         assert not dag.catchup
         DagSerialization.to_dict(dag)
-    assert isinstance(quality.schedule, CronTriggerTimetable)  # not an interval, which would run at once
+    for dag in (quality, follow_ups, retention):
+        assert isinstance(dag.schedule, CronTriggerTimetable)  # not an interval, which would run at once
     assert str(reconcile.schedule) == str(timedelta(minutes=10))
 
 
@@ -42,3 +51,13 @@ def test_a_restore_is_asked_for_by_a_person_who_says_what() -> None:
             dag.params[word]
     with pytest.raises(ParamValidationError):
         dag.params["run_id"] = "latest"
+
+
+def test_what_is_recovered_is_said_by_its_id() -> None:
+    dag = recover_dag()
+    assert dag.schedule is None
+    DagSerialization.to_dict(dag)
+    for word in ("conn_id", "id"):
+        with pytest.raises(ParamValidationError, match="no default"):
+            dag.params[word]
+    assert dag.params["csv"] is False

@@ -36,6 +36,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
     monkeypatch.setattr("schema_change.operators.stage.Runner", script.runner)
     monkeypatch.setattr("schema_change.operators.approve.Runner", script.runner)
+    monkeypatch.setattr("schema_change.operators.backfill_dag.Runner", script.runner)
     return script
 
 

@@ -12,11 +12,19 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from schema_change.core.database import Target
 from schema_change.core.journal.journal import RunRow
+from schema_change.core.retention.recover import Conflict, Recovered
 from schema_change.core.stages.reconcile import Reconciled
 from schema_change.core.stages.request import Options
+from schema_change.core.surroundings.follow_ups import FollowedUp
 from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome
 from schema_change.operators.data_quality import DataQualityOperator
-from schema_change.operators.maintenance import ReconcileOperator, RestoreOperator
+from schema_change.operators.maintenance import (
+    FollowUpOperator,
+    PurgeOperator,
+    ReconcileOperator,
+    RecoverOperator,
+    RestoreOperator,
+)
 from schema_change.operators.request import request_of_run, source_of
 
 RUN = UUID("c53e0419-3ce5-5dea-b075-77989610da3d")
@@ -27,6 +35,7 @@ def row(source: str) -> RunRow:
         "RunRow",
         SimpleNamespace(
             run_id=RUN,
+            conn_id="weather_admin",
             change_id="001_add_extreme_1",
             requested_from=source,
             requested_by="ann",
@@ -74,6 +83,8 @@ def test_a_run_is_ended_with_the_options_it_was_asked_for(context: Any, asked: d
     request = asked["build"](row("airflow:a/r"))
     assert request == request_of_run(asked["target"], row("airflow:a/r"))
     assert (request.run_id, request.change, request.options.lock_timeout_ms) == (RUN, None, 50)
+    # Its artifacts are under the connection it was asked for with; this one leads to the same database.
+    assert request.target.conn_id == "weather_admin"
 
 
 def test_a_run_that_could_not_be_ended_fails_the_task(context: Any, asked: dict[str, Any]) -> None:
@@ -111,6 +122,20 @@ def test_data_quality_fails_for_what_is_critical(
 def test_a_connection_without_suites_is_skipped(context: Any, tmp_path: Path) -> None:
     with pytest.raises(AirflowSkipException, match="is for weather"):
         DataQualityOperator(task_id="check", conn_id="weather", suites=tmp_path).execute(context)
+
+
+@pytest.mark.parametrize("status", ["passed", "failed", "error"])
+def test_a_follow_up_that_did_not_pass_fails_the_task(
+    status: str, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [FollowedUp(RUN, "001_a", "index is used", status, "used 0 times")]
+    monkeypatch.setattr("schema_change.operators.maintenance.carry_out", lambda target: found)
+    operator = FollowUpOperator(task_id="follow_up", conn_id="weather")
+    if status == "passed":
+        assert operator.execute(context) == ["001_a, index is used: passed: used 0 times"]
+    else:
+        with pytest.raises(AirflowFailException, match=f"001_a, index is used: {status}: used 0 times"):
+            operator.execute(context)
 
 
 @pytest.fixture
@@ -153,3 +178,43 @@ def test_a_restore_that_is_not_meant_is_refused(
     with pytest.raises(AirflowFailException, match=message):
         RestoreOperator(task_id="restore").execute(context)
     assert restored == []
+
+
+@pytest.mark.parametrize("state", ["purged", "left", "failed"])
+def test_a_purge_fails_for_what_could_not_be_dropped(state: str, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Result(SimpleNamespace):
+        def __str__(self) -> str:
+            return f"1 table public.t: {state}"
+
+    monkeypatch.setattr("schema_change.operators.maintenance.purge", lambda *_, **__: [Result(state=state)])
+    operator = PurgeOperator(task_id="purge", conn_id="weather")
+    if state == "failed":
+        with pytest.raises(AirflowFailException, match=r"public\.t: failed"):
+            operator.execute(context)
+    else:
+        assert operator.execute(context) == [f"1 table public.t: {state}"]
+
+
+def test_a_recovery_says_what_it_left_alone(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def recover(target: Target, number: int, *, note: object, actor: str) -> Recovered:
+        asked.append((target.conn_id, number, actor))
+        return Recovered("column public.t.c", 5, (Conflict("newer", 2, ("id = 1",)),), ("was NOT NULL",))
+
+    monkeypatch.setattr("schema_change.operators.maintenance.recover", recover)
+    context["params"] = {"conn_id": "weather", "id": 7, "csv": False}
+    assert RecoverOperator(task_id="recover").execute(context) == {
+        "recovered": "column public.t.c: 5 rows brought back, 2 conflicts",
+        "rows": 5,
+        "conflicts": ["2 rows left alone: newer (id = 1, …)"],
+        "notices": ["was NOT NULL"],
+    }
+    assert asked == [("weather", 7, "ann")]
+
+
+def test_an_export_goes_to_the_artifacts(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("schema_change.operators.maintenance.export", lambda *_, **__: 12)
+    context["params"] = {"conn_id": "weather", "id": 7, "csv": True}
+    result = RecoverOperator(task_id="recover").execute(context)
+    assert (result["rows"], result["file"].endswith("/weather/retired/7.csv")) == (12, True)

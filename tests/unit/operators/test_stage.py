@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.errors import LockNotAvailable, PreCheckFailed
@@ -25,6 +27,22 @@ def test_a_skipped_stage_is_a_skipped_task_with_the_reason(change: Change, scrip
     script.skips["backfill"] = "nothing to fill"
     with pytest.raises(AirflowSkipException, match="nothing to fill"):
         StageOperator(stage="backfill", change=change).execute(context)
+
+
+def test_a_stage_that_waits_is_deferred_until_its_time_and_goes_on(
+    change: Change, script: Script, context: Any
+) -> None:
+    until = datetime(2030, 1, 1, 22, tzinfo=UTC)
+    script.waits["soak"] = until
+    operator = StageOperator(stage="soak", change=change)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    path, arguments = deferred.value.trigger.serialize()
+    assert path.endswith("temporal.DateTimeTrigger")
+    assert arguments["moment"] == until
+    assert deferred.value.method_name == "go_on"
+    assert operator.go_on(context, {})["summary"] == "soak done"
+    assert script.ran == ["soak", "soak"]
 
 
 def test_what_a_retry_cannot_help_fails_at_once_with_the_remedy(change: Change, script: Script, context: Any) -> None:
@@ -106,6 +124,6 @@ def test_a_plan_that_needs_no_approval_still_has_a_task_to_say_so(change: Change
 def test_suites_lie_beside_the_changes_unless_configured(
     change: Change, script: Script, context: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "include" / "expectations").mkdir()
     StageOperator(stage="validate", change=change).execute(context)
-    assert script.requests[0].expectations == tmp_path / "include" / "expectations"
+    StageOperator(stage="validate", change=replace(change, expectations="features.yaml")).execute(context)
+    assert [r.expectations for r in script.requests] == [None, tmp_path / "include" / "expectations"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from uuid import UUID
 
@@ -17,6 +18,9 @@ from schema_change.core.errors import BackfillError
 from schema_change.core.execution.blockers import Watch
 from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
 from schema_change.core.model import Backfill
+from schema_change.core.wording import counted
+
+log = logging.getLogger(__name__)
 
 _OURS = "schema_change_ours"
 
@@ -40,7 +44,7 @@ def undo_rows(
     """
     retries = Retries(f"undo of {backfill.what}", wait_s)
     settings = {"lock_ms": lock_ms, "statement_ms": statement_ms}
-    undone = 0
+    undone = left_alone = 0
     while True:
         clock, started = Clock(), time.monotonic()
         watch = Watch(side, work.info.backend_pid, lock_ms / 1000 * 0.4)
@@ -63,8 +67,13 @@ def undo_rows(
         retries.over()
         looked_at, back = row or (0, 0)
         if not looked_at:
+            if left_alone:
+                log.warning(
+                    "undo of %s: %s left alone, others wrote them since", backfill.what, counted(left_alone, "row")
+                )
             return undone
         undone += back
+        left_alone += looked_at - back
         size.learn(looked_at, time.monotonic() - started)
 
 

@@ -172,7 +172,7 @@ def restore_database(
     """Replace a database by its backup; the old one is kept as ``<name>_before_restore_<stamp>``.
 
     The backup (of scope ``database``) is restored beside the live database and verified. Options of foreign servers and
-    user mappings, the schema ``schema_change``, and the database's owner, grants, settings and comment come from the
+    user mappings, our own schemas, and the database's owner, grants, settings and comment come from the
     live one; materialized views are refreshed. Then both are renamed in one transaction, for which nobody may be
     connected: with ``terminate_sessions`` sessions are ended, else BackupError names them. Until then the live database
     is untouched, and the copy is dropped when anything fails. Needs a superuser, for owners and grants.
@@ -195,7 +195,7 @@ def restore_database(
                 load(target.with_database(new), manifest, paths, owners=True, note=note)
             databases.carry_properties(admin, databases.properties(admin, target.database), new)
             notices = [*created, *_complete(target, target.with_database(new), manifest)]
-            switch.swap(admin, target, new, kept, terminate=terminate_sessions)
+            notices += switch.swap(admin, target, new, kept, terminate=terminate_sessions)
         except BaseException as error:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(new)))
             if isinstance(error, psycopg.Error):

@@ -18,6 +18,7 @@ from schema_change.core.backup.manifest import Manifest
 from schema_change.core.binaries import client_for
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
+from schema_change.core.recipes.rows import HOME
 
 #: What a manifest lists as left out and the live database still has.
 CARRIED = ("options of foreign server ", "user mapping of ")
@@ -101,9 +102,10 @@ def refresh(copy: Target, manifest: Manifest) -> list[str]:
     return notices
 
 
-def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: bool) -> None:
-    """Carry schema ``schema_change`` to the copy and rename both databases, with no journal entry lost in between.
+def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: bool) -> list[str]:
+    """Carry our schemas to the copy and rename both databases, with no journal entry lost in between.
 
+    Returns what of the dropped data that is kept could not be carried.
     The journal is locked while it is copied, until the rename holds the database: from then on nobody can connect, and
     whoever waits to write to the journal gets an error instead of a lost entry. A crash at any point leaves the
     databases under their old names or under their new ones.
@@ -112,7 +114,7 @@ def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: b
     with maintenance(target).connect("restore") as watcher, ThreadPoolExecutor(1) as pool:
         try:
             live.execute("BEGIN")
-            _carry_registry(live, target, target.with_database(new))
+            notices = _carry_registry(live, target, target.with_database(new))
             if not terminate:
                 refuse_sessions(watcher, target.database, spared=live)
             renaming = pool.submit(_rename, admin, target.database, new, kept)
@@ -122,6 +124,7 @@ def swap(admin: Connection, target: Target, new: str, kept: str, *, terminate: b
             renaming.result()
         finally:
             live.close()
+    return notices
 
 
 def _rename(admin: Connection, old: str, new: str, kept: str) -> None:
@@ -141,16 +144,34 @@ def _make_way(watcher: Connection, live: Connection, database: str, *, terminate
         live.close()
 
 
-def _carry_registry(live: Connection, target: Target, copy: Target) -> None:
-    """Restore schema ``schema_change`` into the copy; its tables stay locked against writes until ``live`` closes."""
-    tables = live.execute(sqlfiles.block("queries/backup", "registry_tables")).fetchall()
+def _carry_registry(live: Connection, target: Target, copy: Target) -> list[str]:
+    """Restore our schemas into the copy; their tables stay locked against writes until ``live`` closes.
+
+    What is kept of dropped tables can be made of things that the copy, which is older, does not have: it then stays in
+    the old database, which is said.
+    """
+    tables = live.execute(sqlfiles.block("queries/backup", "our_tables")).fetchall()
     if not tables:
-        return
-    names = sql.SQL(", ").join(sql.Identifier("schema_change", row[0]) for row in tables)
+        return []
+    names = sql.SQL(", ").join(sql.Identifier(row[0], row[1]) for row in tables)
     live.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
     client = client_for(live.info.server_version)
     with tempfile.TemporaryDirectory(prefix="schema_change_") as folder, target.client_environment() as environment:
-        file = Path(folder) / "registry.dump"
-        selection = ["--format=custom", "--no-password", "--schema=schema_change", f"--file={file}"]
-        programs.run([client.tool("pg_dump"), *selection], environment)
-        Loader(copy, client, environment, owners=True).restore(file)
+        loader = Loader(copy, client, environment, owners=True)
+
+        def carry(schema: str, *flags: str) -> None:
+            file = Path(folder) / f"{schema}.dump"
+            selection = ["--format=custom", "--no-password", f"--schema={schema}", f"--file={file}"]
+            programs.run([client.tool("pg_dump"), *selection], environment)
+            loader.restore(file, *flags)
+
+        carry("schema_change")
+        try:
+            # All or nothing: half a table would look like the whole.
+            carry(HOME, "--single-transaction")
+        except BackupError as error:
+            with copy.connect("restore") as session:
+                session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(HOME)))
+                session.execute(sqlfiles.block("queries/retention", "nothing_is_kept"))
+            return [f"dropped data that is kept in schema {HOME} could not be carried over: {error.message}"]
+    return []

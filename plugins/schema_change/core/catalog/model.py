@@ -73,10 +73,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Something made of a relation: a view, a function, a policy, an index, a trigger …
+    """Something made of a relation: a view, a function, a policy, an index, a trigger and so on.
 
-    ``name`` is qualified and quoted as PostgreSQL shows it (``f of public.t`` for a foreign key, ``p on public.t`` for a
-    policy; indexes, constraints and triggers of the relation itself have their bare name). ``columns`` are the
+    ``name`` is qualified and quoted as PostgreSQL shows it (``f of public.t`` for a foreign key, ``p on public.t``
+    for a policy; indexes, constraints and triggers of the relation itself have their bare name). ``columns`` are the
     relation's columns it is made of; none means the whole relation, or that PostgreSQL does not tell.
     """
 
@@ -192,6 +192,14 @@ class Catalog:
         """Return a relation, or None."""
         return self.relations.get(table)
 
+    def below(self, table: Table) -> tuple[Relation, ...]:
+        """Return the partitions of a table, or the tables that inherit from it, and those below them."""
+        found: dict[Table, Relation] = {}
+        for relation in self.relations.values():
+            if relation.partition_of == table or table in relation.inherits:
+                found |= {r.table: r for r in (relation, *self.below(relation.table))}
+        return tuple(found.values())
+
     def with_relation(self, relation: Relation) -> Catalog:
         """Return the catalog with a relation added or replaced; planning uses it to look one operation ahead."""
         return replace(self, relations={**self.relations, relation.table: relation})
@@ -218,8 +226,13 @@ class Catalog:
     @property
     def fingerprint(self) -> str:
         """Return the sha256 of the canonical snapshot; comparable within one major version."""
-        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint_of(self.to_json())
+
+
+def fingerprint_of(snapshot: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a snapshot as :meth:`Catalog.to_json` gives it."""
+    text = json.dumps(snapshot, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _json(value: Any) -> Any:

@@ -15,6 +15,9 @@ from schema_change.core.errors import ChangeFileError
 _OTHER_NAMES = {
     "up.sql": "deploy.sql",
     "apply.sql": "deploy.sql",
+    "expand.sql": "deploy.sql",
+    "migrate.sql": "deploy.sql",
+    "switch.sql": "cutover.sql",
     "down.sql": "revert.sql",
     "undo.sql": "revert.sql",
     "rollback.sql": "revert.sql",

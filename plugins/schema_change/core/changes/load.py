@@ -2,9 +2,10 @@
 
 **Order.** By :class:`~schema_change.core.changes.spec.Version`: numbered changes first, then dated ones.
 
-**Chain.** ``checksum = sha256(canonical change with its scripts + checksum of the change before it)``. ``contacts`` and
-``window`` are left out: they do not say what is done, and may be corrected later. The suite of expectations is left
-out as well, because it goes on being maintained; ``files_sha256`` covers its bytes.
+**Chain.** ``checksum = sha256(canonical change with its scripts + checksum of the change before it)``. ``contacts``,
+``window`` and what lies around a change (hooks, health, …) are left out: they do not say what is done to the database,
+and may be corrected later. The suite of expectations is left out as well, because it goes on being maintained;
+``files_sha256`` covers the bytes of all of it, so that a run sees when one of them changed under it.
 
 **A broken change hides no other.** The changes after it on the same connection (on every connection, when the broken
 file does not say which) still load, so that runs in progress find their change, but with ``blocked_by`` set: their
@@ -31,9 +32,10 @@ from schema_change.core.changes.operations import read_operations
 from schema_change.core.changes.problems import Problem, error_of, nearest, problems_of, suggestion
 from schema_change.core.changes.spec import CHANGE_FILE, Change, Version
 from schema_change.core.errors import ChangeFileError, ConfigurationError
+from schema_change.core.surroundings.models import Surroundings
 
 _CONN_ID = re.compile(r"^conn_id:[ \t]*[\"']?([\w.-]+)", re.MULTILINE)
-_NOT_IN_CHECKSUM = frozenset({"contacts", "window"})
+_NOT_IN_CHECKSUM = frozenset({"contacts", "window", *Surroundings.model_fields})
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,14 @@ def _conn_id_of_broken(folder: Path) -> str | None:
 def _chained(change: Change, parent_checksum: str | None, blocked_by: str | None) -> Change:
     """Return the change with its checksum; behind a broken change it is one that no database ever recorded."""
     parent = f"unknown: {blocked_by} is broken" if blocked_by else parent_checksum
+    return replace(change, checksum=checksum_of(change, parent), parent_checksum=parent, blocked_by=blocked_by)
+
+
+def checksum_of(change: Change, parent: str | None) -> str:
+    """Return the checksum of a change behind the one with the checksum ``parent``."""
     said = {key: value for key, value in change.canonical().items() if key not in _NOT_IN_CHECKSUM}
     text = json.dumps([said, parent], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    checksum = hashlib.sha256(text.encode()).hexdigest()
-    return replace(change, checksum=checksum, parent_checksum=parent, blocked_by=blocked_by)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(folder: Path, version: Version, expectations_root: Path | None) -> Change:
@@ -166,6 +172,7 @@ def _read(folder: Path, version: Version, expectations_root: Path | None) -> Cha
         window=spec.window.value() if spec.window else None,
         contacts=spec.contacts,
         extensions=tuple(spec.extensions),
+        surroundings=spec.surroundings(),
         files_sha256=sha256_of(files),
     )
 

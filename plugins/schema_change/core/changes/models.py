@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated, Any
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from schema_change.core.changes import spec
-from schema_change.core.fields import TableName
+from schema_change.core.fields import TableName, Text, TimeZone
+from schema_change.core.surroundings.models import Surroundings
 
 _VERSION = re.compile(r"v\d{1,6}\.\d{1,6}\.\d{1,6}", re.ASCII)
 _CONN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -32,21 +32,6 @@ def _schema(pattern: re.Pattern[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
 
 
-def _text(value: str) -> str:
-    if not (stripped := value.strip()):
-        raise ValueError("must not be empty")
-    return stripped
-
-
-def _timezone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{value!r} is not a time zone; write one such as UTC or Europe/Berlin") from error
-    return value
-
-
-Text = Annotated[str, AfterValidator(_text)]
 Version = Annotated[str, _matching(_VERSION, "a version such as v1.2.0"), _schema(_VERSION)]
 ConnId = Annotated[str, _matching(_CONN_ID, "letters, digits, dots, dashes and underscores"), _schema(_CONN_ID)]
 Suite = Annotated[str, _matching(_SUITE, "a .yaml file below the folder of expectations"), _schema(_SUITE)]
@@ -83,12 +68,13 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 class Window(_Model):
-    """The hours of a day in which the change may start."""
+    """The hours of a day in which migrate, cutover and contract may start."""
 
     from_: Hour = Field(alias="from", description="First minute, such as 22:00")
     to: Hour = Field(description="End, such as 04:00; earlier than from means the next day")
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
-        default="UTC", description="Time zone of both, such as Europe/Berlin"
+    timezone: TimeZone = Field(default="UTC", description="Time zone of both, such as Europe/Berlin")
+    outside: Literal["wait", "refuse"] = Field(
+        default="wait", description="What migrate, cutover and contract do outside of it, and in a blackout"
     )
 
     @model_validator(mode="after")
@@ -99,10 +85,11 @@ class Window(_Model):
 
     def value(self) -> spec.Window:
         """Return what a loaded change carries."""
-        return spec.Window(dt.time.fromisoformat(self.from_), dt.time.fromisoformat(self.to), self.timezone)
+        start, end = dt.time.fromisoformat(self.from_), dt.time.fromisoformat(self.to)
+        return spec.Window(start, end, self.timezone, self.outside)
 
 
-class ChangeFile(_Model):
+class ChangeFile(Surroundings):
     """A schema change of a PostgreSQL database.
 
     It has typed operations, or the scripts deploy.sql and revert.sql (and verify.sql) beside this file, or both.
@@ -120,3 +107,7 @@ class ChangeFile(_Model):
     waivers: dict[str, Text] = Field(default={}, description="Lint rules that do not apply here, each with its reason")
     window: Window | None = None
     contacts: dict[str, Text] = Field(default={}, description="Whom to ask: a role, and the person")
+
+    def surroundings(self) -> Surroundings:
+        """Return what lies around the change, without the change."""
+        return Surroundings.model_construct(**{name: getattr(self, name) for name in Surroundings.model_fields})

@@ -15,7 +15,8 @@ from schema_change.core.errors import SchemaChangeError
 from schema_change.core.operations import catalogue
 from schema_change.core.operations.base import Operation
 
-SCRIPTS = ("deploy.sql", "revert.sql", "verify.sql")
+SCRIPTS = ("deploy.sql", "cutover.sql", "contract.sql", "revert.sql", "verify.sql")
+_UNDOABLE, _FORWARD = SCRIPTS[:2], SCRIPTS[:3]
 RAW = "sql"
 """The operation that runs the scripts."""
 
@@ -78,13 +79,15 @@ def _build(kind: str, body: Any, path: KeyPath, document: Document, problems: li
 
 
 def _raw(document: Document, folder: Path, scripts: Mapping[str, str], problems: list[Problem]) -> Operation | None:
-    """Return the operation made of deploy.sql, revert.sql, verify.sql and the section ``backfill:``."""
+    """Return the operation made of the scripts beside the file and of the section ``backfill:``."""
     before = len(problems)
-    if "deploy.sql" in scripts and "revert.sql" not in scripts:
-        remedy = f"write {folder / 'revert.sql'}, which takes back what deploy.sql does"
-        problems.append(Problem(str(folder / "deploy.sql"), "there is no revert.sql beside it", hint=remedy))
+    undoable = [name for name in _UNDOABLE if name in scripts]
+    if undoable and "revert.sql" not in scripts:
+        remedy = f"write {folder / 'revert.sql'}, which takes back what {' and '.join(undoable)} does"
+        problems.append(Problem(str(folder / undoable[0]), "there is no revert.sql beside it", hint=remedy))
     for name, text in scripts.items():
-        if "deploy.sql" not in scripts:
+        needs = {"revert.sql": _UNDOABLE, "verify.sql": _FORWARD}.get(name, SCRIPTS)
+        if not any(script in scripts for script in needs):
             alone = Problem(str(folder / name), "there is no deploy.sql beside it", hint="add it, or remove this one")
             problems.append(alone)
         if not text.strip():

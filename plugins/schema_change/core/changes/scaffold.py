@@ -6,13 +6,12 @@ import datetime as dt
 import json
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from schema_change.core.changes.document import parse
 from schema_change.core.changes.models import ChangeFile
@@ -124,43 +123,59 @@ def _raw_section() -> str:
 
 
 def _operation_section(kind: str, kinds: list[str]) -> str:
+    model = catalogue()[kind]
     lines = ["", f"# Known operations: {', '.join(kinds)}", "operations:", f"  - {kind}:"]
-    return "\n".join([*lines, *_fields(catalogue()[kind], " " * 6)]) + "\n"
+    given = model.example
+    return "\n".join([*lines, *_fields(model, " " * 6, given), *_others(model, " " * 6, given)]) + "\n"
 
 
-def _fields(model: type[BaseModel], indent: str) -> Iterator[str]:
-    """Yield a line per key: the required ones to fill in, the optional ones as comments."""
+def _fields(model: type[BaseModel], indent: str, given: Mapping[str, Any] = MappingProxyType({})) -> Iterator[str]:
+    """Yield what has to be filled in: a line per required key, with what it means, or what ``given`` has for it."""
     for name, field in model.model_fields.items():
         key = field.alias or name
-        nested = _required_model(field)
         about = f"   # {field.description}" if field.description else ""
-        if nested is not None:
-            yield f"{indent}{key}:{about}"
-            yield from _fields(nested, indent + "  ")
-        elif field.is_required():
+        nested, many = _model_of(field.annotation)
+        if key in given:
+            yield f"{indent}{key}: {json.dumps(given[key], ensure_ascii=False)}{about}"
+        elif not field.is_required():
+            continue
+        elif nested is None:
             yield f"{indent}{key}: {_example(key, field.annotation)}{about}"
         else:
-            yield f"{indent}# {key}: {_example(key, field.annotation, field.default)}{about}"
+            yield f"{indent}{key}:{about}"
+            lines = list(_fields(nested, indent + ("    " if many else "  ")))
+            yield f"{indent}  - {lines[0].strip()}" if many else lines[0]
+            yield from lines[1:]
 
 
-def _required_model(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
-    if field.is_required() and isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return None
+def _others(model: type[BaseModel], indent: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what may be added: a comment per optional key."""
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        if not field.is_required() and key not in given:
+            default = f" (default: {field.default})" if isinstance(field.default, bool | int | str) else ""
+            yield f"{indent}# {key}: {field.description or ''}{default}"
 
 
-def _example(key: str, annotation: Any, default: object = None) -> str:
-    """Return something of the right type to write over; a default where there is one."""
+def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """Return the model that a key holds, and whether it holds a list of them."""
+    arguments = typing.get_args(annotation)
+    many = typing.get_origin(annotation) in {list, tuple}
+    inner = arguments[0] if many else annotation
+    return (inner, many) if isinstance(inner, type) and issubclass(inner, BaseModel) else (None, many)
+
+
+def _example(key: str, annotation: Any) -> str:
+    """Return something of the right type to write over."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if isinstance(default, bool | int | float | str):
-        text = str(default).lower() if isinstance(default, bool) else str(default)
-    elif origin in {typing.Union, UnionType}:
+    if origin in {typing.Union, UnionType}:
         text = _example(key, next(a for a in arguments if a is not type(None)))
     elif origin is typing.Literal:
         text = str(arguments[0])
     elif origin in {list, tuple}:
         text = f"[{_PLACEHOLDER}]"
+    elif origin is dict:
+        text = f"{{{_PLACEHOLDER}: {_PLACEHOLDER}}}"
     elif annotation in {bool, int, float}:
         text = str(annotation()).lower()
     else:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from schema_change.core.errors import ChangeFileError
 from schema_change.core.operations.base import Operation
+from schema_change.core.surroundings.models import Surroundings
 
 CHECKSUM_ALGORITHM = "sha256-v1"
 """Stored beside every checksum. It changes when :meth:`Change.canonical` or the chaining does."""
@@ -72,11 +73,15 @@ class RegistryVersion:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The hours of a day in which the change may start, in ``timezone``; ``end`` before ``start`` spans midnight."""
+    """The hours of a day in which the change may start, in ``timezone``; ``end`` before ``start`` spans midnight.
+
+    ``outside`` says whether a stage waits for them, or refuses.
+    """
 
     start: dt.time
     end: dt.time
     timezone: str = "UTC"
+    outside: str = "wait"
 
     def contains(self, moment: dt.datetime) -> bool:
         """Tell whether an aware moment lies inside; the start belongs to the window, the end does not."""
@@ -84,6 +89,13 @@ class Window:
         if self.start < self.end:
             return self.start <= now < self.end
         return now >= self.start or now < self.end
+
+    def next_start(self, moment: dt.datetime) -> dt.datetime:
+        """Return the first start after an aware moment, in UTC; a start the clock leaps over comes an hour later."""
+        local = moment.astimezone(ZoneInfo(self.timezone))
+        start = dt.datetime.combine(local.date(), self.start, local.tzinfo)
+        start = start if start > moment else start + dt.timedelta(days=1)  # on the wall clock
+        return start.astimezone(dt.UTC)
 
     def __str__(self) -> str:
         return f"{self.start:%H:%M}–{self.end:%H:%M} {self.timezone}"
@@ -111,6 +123,7 @@ class Change:
     window: Window | None = None
     contacts: Mapping[str, str] = field(default_factory=dict)
     extensions: tuple[str, ...] = ()
+    surroundings: Surroundings = field(default_factory=Surroundings)
     checksum: str = ""
     parent_checksum: str | None = None
     files_sha256: str = ""
@@ -138,6 +151,7 @@ class Change:
             "from": self.window.start.isoformat(),
             "to": self.window.end.isoformat(),
             "timezone": self.window.timezone,
+            **({} if self.window.outside == "wait" else {"outside": self.window.outside}),
         }
         data: dict[str, Any] = {
             "version": self.version,
@@ -151,6 +165,7 @@ class Change:
             "window": window,
             "contacts": dict(self.contacts),
             "extensions": list(self.extensions),
+            **self.surroundings.to_json(),
         }
         return {key: value for key, value in data.items() if value}
 

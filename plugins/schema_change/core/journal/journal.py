@@ -212,6 +212,16 @@ class Journal:
         """Record how a stage ended: ``done``, ``skipped`` or ``failed``."""
         self._execute("finish_stage", stage=stage, status=status, result=Jsonb(result))
 
+    def wait_stage(self, stage: str, result: dict[str, Any]) -> None:
+        """Record that a stage goes on later; it has begun, and has not ended."""
+        words = {"run_id": self.run_id, "stage": stage, "result": Jsonb(result)}
+        self.connection.execute(sqlfiles.block("queries/surroundings", "wait_stage"), words)
+
+    def is_waiting(self, stage: str) -> bool:
+        """Tell whether a stage has begun and is to go on."""
+        row = self.stages().get(stage)
+        return row is not None and row.status == "started" and "until" in row.result
+
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""
         with self.connection.cursor(row_factory=class_row(StageRow)) as cursor:
@@ -241,15 +251,17 @@ class Journal:
         seq: int | None = None,
         tables: Sequence[Table] = (),
         statement: str | None = None,
+        about: tuple[str, str] | None = None,
     ) -> None:
-        """Append to the audit trail."""
+        """Append to the audit trail; ``about`` is the type and name of what it concerns when that is no table."""
+        object_type, object_name = about or ("table" if tables else "", ", ".join(map(str, tables)))
         self._execute(
             "insert_event",
             seq=seq,
             actor=self.actor,
             kind=kind,
-            object_type="table" if tables else "",
-            object_name=", ".join(map(str, tables)),
+            object_type=object_type,
+            object_name=object_name,
             message=message,
             sql_statement=statement,
         )

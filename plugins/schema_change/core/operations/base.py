@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,6 +51,14 @@ class PlanContext:
 
     version: str
     filled: frozenset[tuple[Table, str]] = frozenset()
+    live: Catalog | None = None
+    """The catalog of the database itself, without what earlier operations of the change do to it."""
+
+    def has_rows_of(self, table: Table, columns: Iterable[str]) -> bool:
+        """Tell whether the columns exist already and are not filled by this change, so that rows can be counted."""
+        relation = self.live.get(table) if self.live else None
+        known = self.live is None or (relation is not None and all(relation.column(c) for c in columns))
+        return known and not any((table, c) in self.filled for c in columns)
 
     def phase_for(self, table: Table, columns: tuple[str, ...]) -> Phase:
         """Return cutover for what needs columns that this change fills, else expand."""
@@ -59,12 +68,14 @@ class PlanContext:
 class Operation(BaseModel, ABC):
     """One typed item of a change. A new operation is one file in this package that subclasses this.
 
-    The class docstring is its documentation in the JSON Schema; ``kind`` is the key in the change file.
+    The class docstring is its documentation in the JSON Schema; ``kind`` is the key in the change file. ``example`` is
+    what a new change file starts with, where the required keys alone would not do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str]
+    example: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 from psycopg import sql
 from pydantic import Field
 
-from schema_change.core.catalog.model import Catalog, Index, Relation
+from schema_change.core.catalog.model import Catalog, Index, Relation, Use
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import DataCheck
-from schema_change.core.names import Table, short_name
+from schema_change.core.names import Table, quote, short_name
 from schema_change.core.operations.base import (
     Operation,
     PlanContext,
@@ -24,7 +24,7 @@ from schema_change.core.operations.base import (
     table_of,
 )
 from schema_change.core.recipes import index as index_recipe
-from schema_change.core.recipes import raw, text
+from schema_change.core.recipes import partitioned_index, raw, text
 from schema_change.core.sqltext.expression import IndexKey, index_keys, parse_predicate
 
 
@@ -48,8 +48,10 @@ class CreateIndex(Operation):
     where: str | None = Field(default=None, description="Predicate of a partial index")
 
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
-        """Return one step, after the backfill when a column of the index is filled by this change."""
-        relation = table_of(catalog, self.table)
+        """Return the step, or those of each partition; after the backfill when a column of the index is filled."""
+        named = catalog.get(Table.parse(self.table))
+        stored = named is not None and named.kind == "m"
+        relation = named if named is not None and stored else table_of(catalog, self.table, partitions=True)
         table = relation.table
         keys = self._keys(relation)
         refuse_shadowed(catalog, (name for key in keys for name in key.bare_functions), "columns")
@@ -59,32 +61,55 @@ class CreateIndex(Operation):
         used = tuple(column for key in keys for column in key.columns) + self.include
         name = self.name or short_name(table.name, *(plain or ("expr",)), "idx")
         _refuse_taken(catalog, Table(table.schema, name))
-        definition = self._definition(relation, name, keys)
-        step = index_recipe.build(table, name, definition, phase=context.phase_for(table, used))
-        index = Index(name=name, definition=definition, columns=plain, unique=self.unique)
+        phase = context.phase_for(table, ("", *used))
+
+        def define(on: Table, by: str, how: str) -> str:
+            return self._definition(on, by, keys, how)
+
+        if relation.kind == "p":
+            self._refuse_unless_unique_within(relation, plain)
+            parts = plain or ("expr",)
+            steps = partitioned_index.steps(catalog, relation, name, parts, define, phase=phase)
+        else:
+            steps = (index_recipe.build(table, name, define(table, name, "CONCURRENTLY"), phase=phase),)
+        index = Index(name=name, definition=define(table, name, ""), columns=plain, unique=self.unique)
+        below = tuple(r.table for r in catalog.below(table))
         return Planned(
-            catalog=catalog.with_relation(replace(relation, indexes=(*relation.indexes, index))),
-            steps=(step,),
+            catalog=catalog.with_relation(
+                replace(
+                    relation,
+                    indexes=(*relation.indexes, index),
+                    uses=(*relation.uses, Use("index", name, tuple(dict.fromkeys(used)))),
+                )
+            ),
+            steps=steps,
             data_checks=self._duplicates(relation, plain, context) if self.unique else (),
             written=(table,),
+            touched=below if relation.kind == "p" else (),
+            notices=(f"the tables that inherit from {table} get no index",) if below and relation.kind == "r" else (),
         )
 
     def _keys(self, relation: Relation) -> tuple[IndexKey, ...]:
-        keys = checked(index_keys, self.columns, "columns")
-        for column in (*(c for key in keys for c in key.columns), *self.include):
+        # The name of a column is that column, also where it would be another thing in SQL.
+        items = tuple(quote(item) if relation.column(item) else item for item in self.columns)
+        keys = checked(index_keys, items, "columns")
+        # The columns of a materialized view that this change makes of SELECT * are not known.
+        for column in (*(c for key in keys for c in key.columns), *self.include) if relation.columns else ():
             column_of(relation, column)
         return keys
 
-    def _definition(self, relation: Relation, name: str, keys: tuple[IndexKey, ...]) -> str:
+    def _definition(self, table: Table, name: str, keys: tuple[IndexKey, ...], how: str) -> str:
         include = sql.SQL(" INCLUDE ({})").format(sql.SQL(", ").join(map(sql.Identifier, self.include)))
         where = sql.SQL(" WHERE {}").format(
             raw(checked(parse_predicate, self.where, "where").text if self.where else "")
         )
         return text(
-            sql.SQL("CREATE {}INDEX CONCURRENTLY {} ON {} USING {} ({}){}{}").format(
-                sql.SQL("UNIQUE ") if self.unique else sql.SQL(""),
+            sql.SQL("CREATE {}INDEX {}{} ON {}{} USING {} ({}){}{}").format(
+                sql.SQL("UNIQUE " if self.unique else ""),
+                sql.SQL("CONCURRENTLY " if how == "CONCURRENTLY" else ""),
                 sql.Identifier(name),
-                relation.table.identifier,
+                sql.SQL("ONLY " if how == "ONLY" else ""),
+                table.identifier,
                 sql.SQL(self.method),
                 sql.SQL(", ").join(raw(key.text) for key in keys),
                 include if self.include else sql.SQL(""),
@@ -92,10 +117,20 @@ class CreateIndex(Operation):
             )
         )
 
+    def _refuse_unless_unique_within(self, relation: Relation, plain: tuple[str, ...]) -> None:
+        """Raise PlanError when rows of two partitions could have the same key: PostgreSQL cannot see them."""
+        if not self.unique:
+            return
+        by = partitioned_index.key_columns(relation)
+        if by is None or not set(by) <= set(plain):
+            raise PlanError(
+                f"{relation.table} is partitioned by {relation.partition_key}; a unique index must have these columns",
+                hint="add the columns to the index, or create a unique index on each partition",
+            )
+
     def _duplicates(self, relation: Relation, plain: tuple[str, ...], context: PlanContext) -> tuple[DataCheck, ...]:
         """Count the groups of rows that share a key; rows of columns this change adds do not exist yet."""
-        fresh = any((relation.table, c) in context.filled for c in plain)
-        if fresh or len(plain) != len(self.columns):
+        if not context.has_rows_of(relation.table, plain) or len(plain) != len(self.columns):
             return ()
         columns = sql.SQL(", ").join(map(sql.Identifier, plain))
         conditions = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c)) for c in plain]
@@ -116,8 +151,7 @@ class CreateIndex(Operation):
 
 def _refuse_taken(catalog: Catalog, index: Table) -> None:
     """Raise PlanError when the schema has a relation or an index of that name already."""
-    neighbours = (r for r in catalog.relations.values() if r.table.schema == index.schema)
-    if any(r.table.name == index.name or r.index(index.name) for r in neighbours):
+    if index_recipe.is_taken(catalog, index):
         raise PlanError(
             f"there is already a relation or index {index}",
             hint="give the index another name; when the existing one is invalid, drop it first",

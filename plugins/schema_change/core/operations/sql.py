@@ -1,13 +1,13 @@
-"""``sql``: the raw triple deploy.sql, revert.sql and verify.sql, for what no typed operation does."""
+"""``sql``: raw scripts (deploy, cutover, contract, revert, verify), for what no typed operation does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.errors import PlanError
@@ -18,6 +18,10 @@ from schema_change.core.operations.base import Operation, PlanContext, Planned, 
 from schema_change.core.recipes import probe, text
 from schema_change.core.sqltext.expression import parse_expression
 from schema_change.core.sqltext.statements import PUBLIC, Statement, split
+
+#: The phase of each script that makes the change, in the order they run.
+_PHASES = {"deploy": Phase.EXPAND, "cutover": Phase.CUTOVER, "contract": Phase.CONTRACT}
+_PARTLY = "revert.sql must cope with a part of them (IF EXISTS)"
 
 
 class RawBackfill(BaseModel):
@@ -34,25 +38,31 @@ class RawBackfill(BaseModel):
 
 
 class Sql(Operation):
-    """Run the statements of deploy.sql; revert.sql takes them back, verify.sql checks them.
+    """Run scripts: deploy.sql to expand, cutover.sql to switch, contract.sql to remove; revert.sql takes back.
 
     Statements in a row that may share a transaction become one step; one that cannot run inside a transaction
     (CREATE INDEX CONCURRENTLY) becomes a step of its own. All of revert.sql undoes the first step, which is undone
-    last: it must therefore cope with a partly deployed change (``IF EXISTS``). Names without a schema mean public.
-    The catalog after raw SQL is not known, so operations behind it plan against the catalog before it.
+    last: it must therefore cope with a partly deployed change (``IF EXISTS``). Nothing takes contract.sql back: it runs
+    when the change has been validated, and again after a failure. verify.sql checks the result before that. Names
+    without a schema mean public. The catalog after raw SQL is not known, so operations behind it plan against the
+    catalog before it.
     """
 
     kind: ClassVar[str] = "sql"
 
-    deploy: str = Field(description="Statements that make the change")
-    revert: str = Field(description="Statements that take it back, also when only a part of it was deployed")
+    deploy: str | None = Field(default=None, description="Statements that add the new shape")
+    cutover: str | None = Field(default=None, description="Statements that switch to it once the backfill is done")
+    contract: str | None = Field(default=None, description="Statements that remove the old shape; nothing undoes them")
+    revert: str | None = Field(
+        default=None, description="Statements that take deploy and cutover back, also when only a part of them ran"
+    )
     verify: str | None = Field(default=None, description="Statements that fail when the change is not right")
     backfill: RawBackfill | None = Field(default=None, description="What to fill in batches after deploy")
 
-    @field_validator("deploy", "revert")
+    @field_validator("deploy", "cutover", "contract", "revert")
     @classmethod
-    def _can_be_run(cls, script: str) -> str:
-        if not split(script):
+    def _can_be_run(cls, script: str | None) -> str | None:
+        if script is not None and not split(script):
             raise ValueError("the script has no statement")
         return script
 
@@ -64,15 +74,36 @@ class Sql(Operation):
                 raise ValueError(f"line {statement.line}: {statement.kind} cannot be rolled back")
         return script
 
+    @model_validator(mode="after")
+    def _can_be_taken_back(self) -> Self:
+        if not self.runs:
+            raise ValueError("nothing is run: there is no deploy, cutover or contract")
+        undone = [name for name in ("deploy", "cutover") if getattr(self, name) is not None]
+        if undone and self.revert is None:
+            raise ValueError(f"there is no revert, which takes {' and '.join(undone)} back")
+        if self.revert is not None and not undone:
+            raise ValueError("revert takes deploy and cutover back, and there is neither")
+        return self
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the scripts that make the change, in the order they run."""
+        return tuple(s for s in (self.deploy, self.cutover, self.contract) if s is not None)
+
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
-        """Return the steps of deploy.sql and of the backfill. Pure; the catalog comes back unchanged."""
-        deploy, revert = split(self.deploy), split(self.revert)
-        created = frozenset(t for statement in deploy for t in statement.creates)
-        groups = list(_groups(deploy))
-        steps = [_step(group, catalog, created, revert if number == 0 else ()) for number, group in enumerate(groups)]
+        """Return the steps of the scripts and of the backfill. Pure; the catalog comes back unchanged."""
+        scripts = {name: split(getattr(self, name) or "") for name in _PHASES}
+        revert = split(self.revert or "")
+        forward = tuple(statement for statements in scripts.values() for statement in statements)
+        created = frozenset(t for statement in forward for t in statement.creates)
+        groups = [(name, group) for name, statements in scripts.items() for group in _groups(statements)]
+        steps = [
+            _step(name, group, catalog, created, () if number else revert)
+            for number, (name, group) in enumerate(groups)
+        ]
         if self.backfill is not None:
             steps.append(self._backfill(self.backfill, catalog))
-        everything = (*deploy, *revert)
+        everything = (*forward, *revert)
         written = _existing((t for s in everything for t in _tables(s, catalog)), catalog)
         return Planned(
             catalog=catalog,
@@ -80,8 +111,8 @@ class Sql(Operation):
             written=tuple(dict.fromkeys((*written, *(s.backfill.table for s in steps if s.backfill)))),
             read=(*_existing((t for s in everything for t in s.reads), catalog), *self._backfill_reads()),
             filled=frozenset((s.backfill.table, s.backfill.column) for s in steps if s.backfill),
-            data_migration=any(not s.known or set(s.writes) - created for s in deploy),
-            notices=_notices(groups, everything),
+            data_migration=any(not s.known or set(s.writes) - created for s in forward),
+            notices=_notices(scripts, everything),
             whole=True,
         )
 
@@ -92,6 +123,11 @@ class Sql(Operation):
     def _backfill(self, raw: RawBackfill, catalog: Catalog) -> Step:
         table = Table.parse(raw.table)
         relation = catalog.get(table)
+        if relation is not None and relation.kind == "p" and not relation.key:
+            raise PlanError(
+                f"backfill: {table} is partitioned and has no key along which its rows could be filled",
+                hint="fill each partition in a change of its own, or add a primary key first",
+            )
         pending = text(sql.SQL("{} IS NULL").format(sql.Identifier(raw.column)))
         if raw.where:
             pending = expression_of(catalog, parse_expression, raw.where, "backfill.where").text
@@ -130,13 +166,15 @@ def _groups(statements: Sequence[Statement]) -> Iterator[list[Statement]]:
         yield group
 
 
-def _step(group: list[Statement], catalog: Catalog, created: frozenset[Table], revert: Sequence[Statement]) -> Step:
+def _step(
+    script: str, group: list[Statement], catalog: Catalog, created: frozenset[Table], revert: Sequence[Statement]
+) -> Step:
     transactional = group[0].transactional
     undo_transactional = all(s.transactional for s in revert)
-    safety = _Safety() if transactional else _safety(group[0])
+    safety = _Safety() if transactional else _safety(script, group[0])
     return Step(
-        phase=Phase.EXPAND,
-        title=_title(group),
+        phase=_PHASES[script],
+        title=_title(script, group),
         tables=tuple(dict.fromkeys(t for s in group for t in _tables(s, catalog))),
         statements=_with_settings(group, transactional=transactional),
         lock=_lock(group, created),
@@ -195,12 +233,12 @@ class _Safety:
     repair: tuple[str, ...] = ()
 
 
-def _safety(statement: Statement) -> _Safety:
+def _safety(script: str, statement: Statement) -> _Safety:
     if statement.kind == "CREATE INDEX":
         node = statement.node
         if not node.idxname:
             raise PlanError(
-                f"deploy.sql, line {statement.line}: CREATE INDEX CONCURRENTLY without a name",
+                f"{script}.sql, line {statement.line}: CREATE INDEX CONCURRENTLY without a name",
                 hint="name the index, so that an interrupted build can be found and repaired",
             )
         (table,) = statement.tables
@@ -215,19 +253,19 @@ def _safety(statement: Statement) -> _Safety:
     return _Safety()
 
 
-def _title(group: list[Statement]) -> str:
+def _title(script: str, group: list[Statement]) -> str:
     parts = [f"{s.kind} {', '.join(map(str, s.tables))}".strip() for s in group]
     more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    return f"deploy.sql: {'; '.join(parts[:3])}{more}"
+    return f"{script}.sql: {'; '.join(parts[:3])}{more}"
 
 
-def _notices(groups: list[list[Statement]], everything: Sequence[Statement]) -> tuple[str, ...]:
+def _notices(scripts: Mapping[str, Sequence[Statement]], everything: Sequence[Statement]) -> tuple[str, ...]:
     notices = []
-    if len(groups) > 1:
-        notices.append(
-            f"deploy.sql runs as {len(groups)} steps, not as one transaction: "
-            "revert.sql must cope with a part of them (IF EXISTS)"
-        )
+    for name, statements in scripts.items():
+        steps = len(list(_groups(statements)))
+        copes = "it is run again from the step that failed" if name == "contract" else _PARTLY
+        if steps > 1:
+            notices.append(f"{name}.sql runs as {steps} steps, not as one transaction: {copes}")
     if unknown := [f"{s.kind} (line {s.line})" for s in everything if not s.known]:
         notices.append(f"what these statements touch is known only when they run: {', '.join(unknown)}")
     return tuple(notices)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import psycopg
 
 from schema_change.core.errors import PreCheckFailed
-from schema_change.core.prechecks import access, history, server, sessions, tables
+from schema_change.core.prechecks import access, history, server, sessions, surroundings, tables
 from schema_change.core.prechecks.model import Answer, Check, CheckContext, CheckResult
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,10 @@ CHECKS: tuple[Check, ...] = (
     Check("scratch", access.scratch),
     Check("disk_space", server.disk_space),
     Check("replication", server.replication),
-    Check("window", server.window, cheap=False),
+    Check("window", surroundings.window, cheap=False),
+    Check("hooks", surroundings.hooks, cheap=False),
+    Check("health", surroundings.health, cheap=False),
+    Check("sentinels", surroundings.sentinels, cheap=False),
     Check("long_transactions", sessions.long_transactions, cheap=False),
     Check("idle_in_transaction", sessions.idle_in_transaction, cheap=False),
     Check("blocking_chains", sessions.blocking_chains, cheap=False),

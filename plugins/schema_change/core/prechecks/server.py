@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
 from pathlib import Path
@@ -147,13 +146,3 @@ def scratch_bytes(context: CheckContext) -> int:
         found = relations.get(table)
         tables |= {c.references for c in found.constraints if c.references} if found else set()
     return sum(relations[t].bytes for t in tables if t in relations)
-
-
-def window(context: CheckContext) -> Answer:
-    """Fail outside the hours in which the change may start."""
-    found = context.change.window
-    if found is None:
-        return Answer("skipped", "the change may start at any time")
-    if found.contains(dt.datetime.now(dt.UTC)):
-        return Answer("pass", f"inside {found}")
-    return Answer("fail", f"outside {found}, in which the change may start", "wait for the window, or change it")

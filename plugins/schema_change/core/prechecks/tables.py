@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pglast import ast
 from pglast.parser import ParseError, scan
 from psycopg import sql
 
-from schema_change.core.model import LockMode
-from schema_change.core.names import MAX_IDENTIFIER_BYTES, quote
+from schema_change.core.model import Backfill, LockMode
+from schema_change.core.names import MAX_IDENTIFIER_BYTES, Table, quote
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
+from schema_change.core.sqltext import grammar
+from schema_change.core.sqltext.locks import relation as relation_of
 from schema_change.core.wording import counted, sized
 
 _LARGE_BYTES = 10 << 30
 _LOCKED_BYTES = 1 << 30
-_FIRES_ON_UPDATE = re.compile(r" (?:BEFORE|AFTER) (?:\w+(?: OF .+?)? OR )*UPDATE\b")
+_FIRES_ON = {
+    event: re.compile(rf" (?:BEFORE|AFTER) (?:\w+(?: OF .+?)? OR )*{event}\b")
+    for event in ("INSERT", "UPDATE", "DELETE")
+}
+_WRITES = {ast.InsertStmt: "INSERT", ast.UpdateStmt: "UPDATE", ast.DeleteStmt: "DELETE"}
 
 
 def table_size(context: CheckContext) -> Answer:
@@ -81,20 +88,32 @@ def table_kinds(context: CheckContext) -> Answer:
 
 def triggers(context: CheckContext) -> Answer:
     """Warn about triggers that every row of a backfill will fire."""
-    found = [
-        f"{trigger.name} on {relation.table}"
-        for relation in context.relations
-        if relation.table in context.backfilled
+    fills = [step.backfill for step in context.plan.steps if step.backfill is not None]
+    writes = dict.fromkeys(write for fill in fills for write in _writes(fill))
+    found = dict.fromkeys(
+        f"{trigger.name} on {table}"
+        for table, event in writes
+        if (relation := context.catalog.get(table)) is not None
         for trigger in relation.triggers
-        if trigger.enabled != "D" and _FIRES_ON_UPDATE.search(trigger.definition)
-    ]
+        if trigger.enabled != "D" and _FIRES_ON[event].search(trigger.definition)
+    )
     if not found:
         return Answer("pass", "the backfill fires no trigger")
     return Answer(
         "warn",
-        f"the backfill's updates fire {enumerate_some(found)}",
+        f"the backfill's writes fire {enumerate_some(found)}",
         "make sure that is wanted: timestamps change, audit rows are written, messages are sent",
     )
+
+
+def _writes(fill: Backfill) -> Iterator[tuple[Table, str]]:
+    """Yield what a backfill does to which tables."""
+    if fill.batch is None:
+        yield fill.table, "UPDATE"
+        return
+    for node in grammar.walk(grammar.parse(f"{fill.batch.head}true{fill.batch.tail}")[0]):
+        if type(node) in _WRITES:
+            yield relation_of(node.relation, fill.table.schema), _WRITES[type(node)]
 
 
 def identifiers(context: CheckContext) -> Answer:

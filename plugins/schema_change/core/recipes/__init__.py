@@ -28,6 +28,10 @@ def analyze(table: Table) -> str:
     return text(sql.SQL("ANALYZE {}").format(table.identifier))
 
 
-def vacuum_analyze(table: Table) -> str:
-    """Return the statement that makes dead rows reusable and refreshes the planner's statistics."""
-    return text(sql.SQL("VACUUM (ANALYZE) {}").format(table.identifier))
+def vacuum_analyze(table: Table, *, full: bool = False) -> str:
+    """Return the statement that makes dead rows reusable and refreshes the planner's statistics.
+
+    ``full`` rewrites the table instead, which gives the space back and keeps everybody out meanwhile.
+    """
+    statement = sql.SQL("VACUUM (FULL, ANALYZE) {}") if full else sql.SQL("VACUUM (ANALYZE) {}")
+    return text(statement.format(table.identifier))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from schema_change.core.catalog.model import Catalog, Index
 from schema_change.core.model import LockMode, Phase, Step
-from schema_change.core.names import Table
+from schema_change.core.names import Table, short_name
 from schema_change.core.recipes import probe, text
 
 
@@ -34,3 +35,35 @@ def build(table: Table, name: str, definition: str, *, phase: Phase, lasting: bo
 def drop_concurrently(index: Table) -> str:
     """Return the statement that drops an index, if it is there, without blocking writes."""
     return text(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index.identifier))
+
+
+def drop(*indexes: Table) -> str:
+    """Return the statement that drops indexes, if they are there, under a brief lock that blocks reads and writes."""
+    names = sql.SQL(", ").join(index.identifier for index in indexes)
+    return text(sql.SQL("DROP INDEX IF EXISTS {}").format(names))
+
+
+def rebuild(index: Index, schema: str) -> tuple[str, ...]:
+    """Return the statements that bring a dropped index back, concurrently, also after an interrupted try."""
+    name = Table(schema, index.name)
+    # pg_get_indexdef() starts with CREATE INDEX or CREATE UNIQUE INDEX.
+    statements = [drop_concurrently(name), index.definition.replace(" INDEX ", " INDEX CONCURRENTLY ", 1)]
+    if index.comment is not None:
+        comment = sql.SQL("COMMENT ON INDEX {} IS {}").format(name.identifier, sql.Literal(index.comment))
+        statements.append(text(comment))
+    return tuple(statements)
+
+
+def is_taken(catalog: Catalog, name: Table) -> bool:
+    """Tell whether the schema has a relation or an index of that name."""
+    neighbours = (r for r in catalog.relations.values() if r.table.schema == name.schema)
+    return any(r.table.name == name.name or r.index(name.name) for r in neighbours)
+
+
+def free_name(catalog: Catalog, table: Table, *parts: str, avoid: frozenset[Table] = frozenset()) -> str:
+    """Return a name for an index of a table that nothing in its schema has, made of the table's name and the parts."""
+    name, number = short_name(table.name, *parts, "idx"), 0
+    while (found := Table(table.schema, name)) in avoid or is_taken(catalog, found):
+        number += 1
+        name = short_name(table.name, *parts, f"idx{number}")
+    return name

@@ -18,14 +18,38 @@ from schema_change.core.recipes import probe, text
 _NATIVE_SINCE = 180000
 
 
-def steps(relation: Relation, column: str, server_version: int) -> tuple[Step, ...]:
-    """Return the cutover steps that make the column NOT NULL."""
+def steps(relation: Relation, column: str, server_version: int, *, between: tuple[Step, ...] = ()) -> tuple[Step, ...]:
+    """Return the cutover steps that make the column NOT NULL.
+
+    ``between`` are steps for when no new NULL can come in any more, but the rows are not checked yet.
+    """
+    table = relation.table
     if server_version < _NATIVE_SINCE:
-        return _by_check(relation.table, column, _free(relation, "schema_change", relation.table.name, column))
+        forbid, *others = _by_check(table, column, _free(relation, "schema_change", table.name, column))
+        return (forbid, *between, *others)
     for constraint in relation.constraints:
         if constraint.type == "n" and constraint.columns == (column,):
-            return (_validate_existing(relation.table, column, constraint.name),)
-    return _native(relation.table, column, _free(relation, relation.table.name, column))
+            return (*between, _validate_existing(table, column, constraint.name))
+    forbid, *others = _native(table, column, _free(relation, table.name, column))
+    return (forbid, *between, *others)
+
+
+def put_back(relation: Relation, column: str, server_version: int) -> tuple[str, ...]:
+    """Return the statements that make a column NOT NULL again after it was dropped.
+
+    Each runs in a transaction of its own and can be run again.
+    """
+    table, identifier = relation.table, sql.Identifier(column)
+    native = server_version >= _NATIVE_SINCE
+    name = _free(relation, table.name, column) if native else _free(relation, "schema_change", table.name, column)
+    definition = sql.SQL("NOT NULL {}" if native else "CHECK ({} IS NOT NULL)").format(identifier)
+    forbid = sql.SQL("ALTER TABLE {0} DROP CONSTRAINT IF EXISTS {1}, ADD CONSTRAINT {1} {2} NOT VALID").format(
+        table.identifier, sql.Identifier(name), definition
+    )
+    validate = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table.identifier, sql.Identifier(name))
+    if native:
+        return text(forbid), text(validate)
+    return text(forbid), text(validate), _set(table, column), _drop_constraint(table, name)
 
 
 def null_check(table: Table, column: str, key: tuple[str, ...]) -> DataCheck:
@@ -45,6 +69,14 @@ def drop(table: Table, column: str) -> str:
     return text(
         sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table.identifier, sql.Identifier(column))
     )
+
+
+def _set(table: Table, column: str) -> str:
+    return text(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table.identifier, sql.Identifier(column)))
+
+
+def _drop_constraint(table: Table, name: str) -> str:
+    return text(sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(table.identifier, sql.Identifier(name)))
 
 
 def _free(relation: Relation, *parts: str) -> str:
@@ -87,8 +119,7 @@ def _validate_existing(table: Table, column: str, name: str) -> Step:
 def _by_check(table: Table, column: str, name: str) -> tuple[Step, ...]:
     constraint = sql.Identifier(name)
     add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
-    drop_check = text(sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(table.identifier, constraint))
-    set_not_null = sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL")
+    drop_check = _drop_constraint(table, name)
     return (
         Step(
             phase=Phase.CUTOVER,
@@ -109,7 +140,7 @@ def _by_check(table: Table, column: str, name: str) -> tuple[Step, ...]:
             title=f"set {table}.{column} NOT NULL",
             tables=(table,),
             # Two statements: within one, the constraint would be gone before SET NOT NULL looks for its proof.
-            statements=(text(set_not_null.format(table.identifier, sql.Identifier(column))), drop_check),
+            statements=(_set(table, column), drop_check),
             lock=LockMode.ACCESS_EXCLUSIVE,
             probe=probe("column_not_null", table=table.quoted, column=column),
             undo=(drop(table, column),),

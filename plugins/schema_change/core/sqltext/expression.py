@@ -7,7 +7,7 @@ so nothing of ours can be swallowed. The statements composed here are parsed, ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pglast import ast
@@ -87,6 +87,23 @@ def parse_expression(text: str, *, default_schema: str = "public") -> Expression
     clean, node = _one_value(text, "expression")
     _check(node, "expression")
     return _expression(clean, node, default_schema)
+
+
+def parse_over_rows(text: str, group: Collection[str]) -> Expression:
+    """Read exactly one expression over rows that have the columns of ``group`` in common, such as ``min(day)``.
+
+    Columns outside aggregates are those of the group. Raises SqlError (a ValueError) saying what is not.
+    """
+    clean, node = _one_value(text, "expression")
+    _check(node, "expression", of_rows=True)
+    _check_row_only(node, "expression")
+    for part in _outside_aggregates(node):
+        if grammar.is_a(part, ast.ColumnRef) and getattr(part.fields[-1], "sval", "*") not in group:
+            raise SqlError(
+                f"expression: {clean[:80]!r} reads a column that rows of one group may have different values of",
+                hint="put it into an aggregate, such as min(…) or max(…)",
+            )
+    return _expression(clean, node, "public")
 
 
 def parse_predicate(text: str) -> Expression:
@@ -209,8 +226,8 @@ def _one_value(text: str, what: str) -> tuple[str, Node]:
     return clean, value
 
 
-def _check(node: Node, what: str) -> None:
-    """Refuse what does more than compute a value."""
+def _check(node: Node, what: str, *, of_rows: bool = False) -> None:
+    """Refuse what does more than compute a value, of one row or, ``of_rows``, of many."""
     for part in grammar.walk(node):
         refused = _refusal(part)
         if refused:
@@ -224,6 +241,8 @@ def _check(node: Node, what: str) -> None:
     for part in _outside_subqueries(node):
         if grammar.is_a(part, ast.FuncCall):
             name = grammar.dotted(part.funcname)[-1]
+            if of_rows and part.over is None:
+                continue
             if part.over is not None or part.agg_star or part.agg_within_group or functions.is_aggregate(name):
                 raise SqlError(
                     f"{what}: {name}() needs many rows", hint="put it into a subquery: (SELECT … FROM … WHERE …)"
@@ -242,6 +261,18 @@ def _check_row_only(node: Node, what: str) -> None:
     for name in grammar.function_names(node):
         if "." not in name and functions.may_be_volatile(name):
             raise SqlError(f"{what}: {name}() changes from call to call", hint="use immutable functions only")
+
+
+def _outside_aggregates(node: Node) -> Iterator[Node]:
+    # Only pg_proc knows which functions of a user's schema are aggregates; the server refuses what is wrong.
+    if not (grammar.is_a(node, ast.FuncCall) and _may_be_aggregate(grammar.dotted(node.funcname))):
+        yield node
+        for child in grammar.children(node):
+            yield from _outside_aggregates(child)
+
+
+def _may_be_aggregate(name: Sequence[str]) -> bool:
+    return functions.is_aggregate(name[-1]) or (len(name) > 1 and name[0] != "pg_catalog")
 
 
 def _outside_subqueries(node: Node) -> Iterator[Node]:

@@ -13,9 +13,13 @@ STAGES = (
     "backfill",
     "cutover",
     "validate",
+    "soak",
     "contract",
     "rollback",
     "verify_rollback",
     "report",
     "outcome",
 )
+
+#: Between migrate and backfill, in the journal of a change whose data another DAG fills. It is no stage of the core.
+BACKFILL_DAG = "backfill_dag"

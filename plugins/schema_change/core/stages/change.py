@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+
 from schema_change.core.backfill.engine import remaining
+from schema_change.core.catalog.model import Catalog
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.errors import BackfillError, JournalError, SchemaChangeError
-from schema_change.core.journal.journal import StepRow
+from schema_change.core.journal.journal import StageRow, StepRow
 from schema_change.core.model import LockMode, NewRows, Phase, Plan, Step
 from schema_change.core.recipes import analyze, vacuum_analyze
-from schema_change.core.stages.before import ensure_approved
+from schema_change.core.stages import BACKFILL_DAG
+from schema_change.core.stages.before import ensure_approved, pre_check
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.surroundings.follow_ups import schedule
 from schema_change.core.wording import counted
+
+_CHECKS_HOLD = dt.timedelta(hours=1)
 
 
 def migrate(session: Session) -> StageResult:
@@ -20,13 +28,18 @@ def migrate(session: Session) -> StageResult:
     checked = session.journal.stages().get("pre_check")
     if checked is None or checked.status != "done":
         raise JournalError("the pre-checks of this run have not passed", hint="run pre_check first")
+    _check_again(session, checked)
+    # From here on a failure is rolled back, and the hooks of the rollback start what those before migrate stopped.
     session.journal.set_status("running")
-    return _finish("migrate", session.run_phase(Phase.EXPAND))
+    hooks = session.hooks.run("before_migrate")
+    steps = session.run_phase(Phase.EXPAND)
+    return _finish("migrate", steps, hooks + session.hooks.run("after_migrate"))
 
 
 def backfill(session: Session) -> StageResult:
     """Fill data in batches, then refresh the planner's statistics."""
     _ensure_running(session)
+    _ensure_filled_by_dag(session)
     steps = session.run_phase(Phase.BACKFILL)
     for table in dict.fromkeys(t for step in steps for t in step.tables):
         session.steps.executor.autocommit((analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE)
@@ -39,10 +52,12 @@ def cutover(session: Session) -> StageResult:
     fills = [row for row in session.journal.steps() if row.planned.backfill and row.planned.phase is Phase.BACKFILL]
     for row in fills:
         _assert_filled(session, row)
+    hooks = session.hooks.run("before_cutover")
     steps = session.run_phase(Phase.CUTOVER)
+    hooks += session.hooks.run("after_cutover")
     if fills and not steps:
         return StageResult("cutover", "done", "no row is left to fill")
-    return _finish("cutover", steps)
+    return _finish("cutover", steps, hooks)
 
 
 def contract(session: Session) -> StageResult:
@@ -52,6 +67,7 @@ def contract(session: Session) -> StageResult:
         return StageResult("contract", "done", "the change has landed already")
     if run.status not in {"validated", "contracting"}:
         raise JournalError(f"the run is {run.status}, not validated", hint="contract runs after validate has passed")
+    _ensure_soaked(session)
     session.journal.set_status("contracting")
     steps = session.run_phase(Phase.CONTRACT)
     plan = session.plan()
@@ -64,20 +80,22 @@ def contract(session: Session) -> StageResult:
         session.journal.set_fingerprint_after(catalog.fingerprint, catalog.to_json())
         session.journal.set_status("applied")
         session.journal.release()
+        schedule(session.journal)
         session.journal.event("applied", f"version {version['to']} of {version['table']}" if version else "")
-    _vacuum(session, plan)
+    _vacuum(session, plan, catalog)
     removed = f"{counted(len(steps), 'step')}; " if steps else "nothing to remove; "
     landed = f"{version['table']} is now at {version['to']}" if version else "the change has landed"
     return StageResult("contract", "done", removed + landed)
 
 
-def _vacuum(session: Session, plan: Plan) -> None:
-    """Make the dead rows of backfills reusable. The change has landed by now, so trouble here is only told."""
-    for table in dict.fromkeys(s.backfill.table for s in plan.steps if s.backfill is not None):
+def _vacuum(session: Session, plan: Plan, catalog: Catalog) -> None:
+    """Make the dead rows of backfills reusable, or give their space back. It has landed: trouble here is only told."""
+    full = session.options.vacuum_full
+    tables = plan.written if full else tuple(s.backfill.table for s in plan.steps if s.backfill is not None)
+    lock = LockMode.ACCESS_EXCLUSIVE if full else LockMode.SHARE_UPDATE_EXCLUSIVE
+    for table in (t for t in dict.fromkeys(tables) if catalog.get(t) is not None):
         try:
-            session.steps.executor.autocommit(
-                (vacuum_analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE
-            )
+            session.steps.executor.autocommit((vacuum_analyze(table, full=full),), tables=(table,), lock=lock)
         except SchemaChangeError as error:
             session.note(f"VACUUM of {table} is left to autovacuum: {error.message}")
 
@@ -94,8 +112,33 @@ def _assert_filled(session: Session, row: StepRow) -> None:
         whose = " by the application" if backfill.new_rows is NewRows.APPLICATION else ""
         raise BackfillError(
             f"{left} rows of {backfill.table} are still to be {backfill.verb}{whose}",
-            hint="use new_rows: trigger, so that rows written meanwhile are filled as they are written",
+            hint="the application still writes such rows; change it first, then start a new run"
+            if backfill.batch
+            else "use new_rows: trigger, so that rows written meanwhile are filled as they are written",
         )
+
+
+def _check_again(session: Session, checked: StageRow) -> None:
+    """Run the pre-checks again when the run has waited since, for its window or a worker."""
+    assert checked.finished_at is not None  # noqa: S101 - it is done
+    if session.journal.run.status == "planned" and dt.datetime.now(dt.UTC) - checked.finished_at > _CHECKS_HOLD:
+        session.note("the pre-checks are old; checking again")
+        pre_check(session)
+
+
+def _ensure_filled_by_dag(session: Session) -> None:
+    other = session.surroundings.backfill_dag
+    stage = session.journal.stages().get(BACKFILL_DAG)
+    if other is not None and (stage is None or stage.status != "done"):
+        raise JournalError(
+            f"DAG {other.dag_id}, which fills data, has not ended well", hint="the change's own DAG triggers it"
+        )
+
+
+def _ensure_soaked(session: Session) -> None:
+    stage = session.journal.stages().get("soak")
+    if session.surroundings.soak is not None and (stage is None or stage.status != "done"):
+        raise JournalError("the change has not soaked yet", hint="run soak first; it says how long it lasts")
 
 
 def _ensure_running(session: Session) -> None:
@@ -104,7 +147,9 @@ def _ensure_running(session: Session) -> None:
         raise JournalError(f"the run is {status}, not running", hint="run the stages in order, from migrate")
 
 
-def _finish(stage: str, steps: list[Step]) -> StageResult:
-    if not steps:
+def _finish(stage: str, steps: list[Step], hooks: Sequence[str] = ()) -> StageResult:
+    if not steps and not hooks:
         return StageResult(stage, "skipped", f"this change has nothing to do in {stage}")
-    return StageResult(stage, "done", counted(len(steps), "step"), {"steps": [step.title for step in steps]})
+    data = {"steps": [step.title for step in steps], "hooks": list(hooks)}
+    done = counted(len(steps), "step") + (f", {counted(len(hooks), 'hook')}" if hooks else "")
+    return StageResult(stage, "done", done, data)

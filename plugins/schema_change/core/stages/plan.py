@@ -8,7 +8,6 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.changes.spec import CHECKSUM_ALGORITHM, Change
@@ -17,6 +16,7 @@ from schema_change.core.journal import registry
 from schema_change.core.model import Plan, to_json
 from schema_change.core.planning.approval import Approval, required
 from schema_change.core.planning.guide import Guide, render_guide
+from schema_change.core.planning.history import read_history
 from schema_change.core.planning.plan import make_plan
 from schema_change.core.prechecks import CheckContext, CheckResult, raise_if_failed, run_checks
 from schema_change.core.stages.request import StageResult
@@ -61,6 +61,11 @@ def plan(session: Session) -> StageResult:
     started_at = datetime.now(UTC)
     change = change_of(session)
     change.ensure_startable()
+    if session.options.vacuum_full and change.window is None:
+        raise ConfigurationError(
+            "vacuum_full keeps everybody out of the tables while they are rewritten, and the change has no window",
+            hint="add window: to the change file, or leave vacuum_full out",
+        )
     session.target.refuse_pooler()
     registry.install(session.work)
     prepared = prepare(session, cheap=True)
@@ -83,6 +88,8 @@ def plan(session: Session) -> StageResult:
     # The stage's row was not there to be started before the run's.
     session.journal.start_stage("plan", started_at)
     session.journal.event("planned", f"{counted(len(prepared.plan.steps), 'step')}, risk {prepared.plan.risk.value}")
+    for rule, reason in {f.rule: f.waived for f in prepared.plan.findings if f.waived is not None}.items():
+        session.journal.event("waived", f"{rule}: {reason}", about=("rule", rule))
     result = describe(session, prepared)
     with reported(result):
         raise_if_failed(prepared.checks)
@@ -121,7 +128,8 @@ class reported:  # noqa: N801 - reads as a sentence where it is used
 
 def describe(session: Session, prepared: Prepared) -> dict[str, Any]:
     """Return the plan for the report and write the guide beside it."""
-    guide = render_guide(prepared.change, prepared.plan, prepared.catalog, prepared.checks, _last_rehearsal(session))
+    history = read_history(session.side, prepared.change.version)
+    guide = render_guide(prepared.change, prepared.plan, prepared.catalog, prepared.checks, history)
     _write_guide(session, guide)
     return {
         "run_id": str(session.run_id),
@@ -141,15 +149,6 @@ def _write_guide(session: Session, guide: Guide) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "guide.md").write_text(guide.markdown, encoding="utf-8")
     (folder / "guide.html").write_text(guide.html, encoding="utf-8")
-
-
-def _last_rehearsal(session: Session) -> dict[str, Any] | None:
-    if not registry.is_installed(session.side):
-        return None
-    row = session.side.execute(
-        sqlfiles.block("queries/journal", "last_rehearsal"), {"change_version": change_of(session).version}
-    ).fetchone()
-    return row[0] if row else None
 
 
 def _summary(prepared: Prepared) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,11 @@ class Options(BaseModel):
     )
     skip_rehearsal: bool = Field(
         default=False, description="Do not try the change and its undo on a copy of the data first; audited"
+    )
+    vacuum_full: bool = Field(
+        default=False,
+        description="After the change has landed, rewrite its tables to give disk space back (VACUUM FULL): nobody "
+        "reads or writes them meanwhile; only for a change with a window",
     )
     terminate_blockers: bool = Field(default=False, description="Terminate sessions that block us; audited")
     approvers: tuple[str, ...] = Field(
@@ -82,9 +88,13 @@ def backup_folder(artifacts: UPath, conn_id: str, run_id: UUID) -> UPath:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage did: ``done`` or ``skipped`` with the reason in ``summary``; ``data`` is JSON for the report."""
+    """What a stage did: ``done`` or ``skipped`` with the reason in ``summary``; ``data`` is JSON for the report.
+
+    A stage that is ``waiting`` has to be run again at ``until``, and goes on then.
+    """
 
     stage: str
-    status: Literal["done", "skipped"]
+    status: Literal["done", "skipped", "waiting"]
     summary: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    until: dt.datetime | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from upath import UPath
@@ -16,6 +17,7 @@ from schema_change.core.journal.journal import Journal, RunRow, applied_since, g
 from schema_change.core.names import Table
 from schema_change.core.stages.request import backup_folder
 from schema_change.core.stages.session import Note, Session
+from schema_change.core.surroundings.hooks import HookRunner
 
 
 def put_back(session: Session) -> RestoreResult:
@@ -35,8 +37,10 @@ def put_back(session: Session) -> RestoreResult:
             actor=run.requested_by,
             artifacts=session.request.artifacts,
         )
+    session.hooks.run_all("before_restore", again=True)
     result = restore_tables(session.target, _folder(run, session.request.artifacts), note=session.note)
     session.journal.event("restored", result.lost_writes())
+    session.hooks.run_all("after_restore", again=True)
     return result
 
 
@@ -53,8 +57,9 @@ def restore_run(
 ) -> RestoreResult:
     """Put the backup of a run back: the given tables (all of it by default), or the whole database beside the old one.
 
-    ``artifacts`` is where backups are; it may carry credentials that the journal's copy of the address has not.
-    Raises BackupError when the run has no backup or it does not fit.
+    ``artifacts`` is where backups are; it may carry credentials that the journal's copy of the address has not. A hook
+    that fails stops nothing; it is among the notices of the result. Raises BackupError when the run has no backup or
+    it does not fit.
     """
     with target.connect("restore") as connection:
         run = get_run(connection, run_id)
@@ -62,6 +67,7 @@ def restore_run(
             raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
         folder = _folder(run, artifacts)
         _refuse_work(connection, run, tables, database=database)
+        failed = HookRunner(Journal(connection, run_id, actor), target, note).run_all("before_restore", again=True)
     if database:
         result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
     else:
@@ -70,7 +76,9 @@ def restore_run(
         Journal(connection, run_id, actor).event("restored", result.lost_writes())
         if database:
             _take_back(connection, run_id, result, actor)
-    return result
+    with target.connect("restore") as connection:
+        failed += HookRunner(Journal(connection, run_id, actor), target, note).run_all("after_restore", again=True)
+    return replace(result, notices=(*result.notices, *failed))
 
 
 def _refuse_work(connection: Connection, run: RunRow, tables: Sequence[Table] | None, *, database: bool) -> None:

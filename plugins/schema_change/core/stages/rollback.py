@@ -14,10 +14,12 @@ from schema_change.core.catalog.diff import diff
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.errors import RollbackFailed, SchemaChangeError
-from schema_change.core.model import Plan
+from schema_change.core.model import Plan, to_json
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.restore import put_back
 from schema_change.core.stages.session import Session
+from schema_change.core.surroundings.hooks import HookRunner, failed_hooks
+from schema_change.core.surroundings.watch import bad, look_around
 from schema_change.core.wording import counted
 
 _NOTHING_TO_UNDO = {
@@ -47,15 +49,21 @@ def rollback(session: Session) -> StageResult:
         session.journal.event("rollback", reason)
     if any(event.kind == "restored" for event in session.journal.events()):
         return StageResult("rollback", "done", "the backup was put back by an earlier try", {"restored": True})
+    # A hook that fails is in the journal and fails verify_rollback; the database is given back all the same.
+    session.hooks.run_all("before_rollback")
     try:
         undone = session.undo_all()
     except SchemaChangeError as error:
         return _undo_failed(session, error)
+    session.hooks.run_all("after_rollback")
     return StageResult("rollback", "done", f"{counted(undone, 'step')} undone, because {reason}", {"reason": reason})
 
 
 def verify_rollback(session: Session) -> StageResult:
-    """Compare catalog and rows with those before. Raises RollbackFailed, loudly, when the catalog differs."""
+    """Compare catalog and rows with those before. Raises RollbackFailed, loudly, when the catalog differs.
+
+    Also when the database is as it was, but a hook of the way back failed, or a service is not well afterwards.
+    """
     run = session.journal.run
     if run.status not in {"rolling_back", "rollback_failed"}:
         return StageResult("verify_rollback", "skipped", _NOTHING_TO_UNDO.get(run.status, f"the run is {run.status}"))
@@ -72,16 +80,32 @@ def verify_rollback(session: Session) -> StageResult:
             data={"differences": lines},
         )
     tables = _compare_rows(session)
-    data = {"fingerprint": after.fingerprint, "tables": tables}
+    data: dict[str, Any] = {"fingerprint": after.fingerprint, "tables": tables}
     restored = "restored" in session.journal.stages()["rollback"].result
     with session.work.transaction():
         session.journal.set_fingerprint_after(after.fingerprint)
         session.journal.set_status("restored" if restored else "rolled_back")
         session.journal.release()
         session.journal.event("rolled_back", "the fingerprint equals the one before")
+    data["looks"] = _look_around(session, data)
     equal = sum(state == "equal" for state in tables.values())
     summary = f"fingerprint equal to the one before; rows of {equal} of {len(tables)} tables equal"
     return StageResult("verify_rollback", "done", summary, data)
+
+
+def _look_around(session: Session, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how services and metrics are after the way back. Raises RollbackFailed when something is not well."""
+    looks = look_around(session.surroundings, patient=True, alive=session.is_open)
+    back = ("before_rollback", "after_rollback", "before_restore", "after_restore")
+    wrong = [*failed_hooks(session.journal, *back), *map(str, bad(looks))]
+    if wrong:
+        session.journal.event("not_well", "after the rollback: " + "; ".join(wrong))
+        raise RollbackFailed(
+            "the database is as it was, but " + "; ".join(wrong),
+            hint="nothing is left to do in the database; look after the services",
+            data={**data, "looks": list(map(to_json, looks))},
+        )
+    return list(map(to_json, looks))
 
 
 def _without_others(after: Catalog, before: Mapping[str, Any], plan: Plan) -> Catalog:
@@ -117,6 +141,8 @@ def _undo_failed(session: Session, error: SchemaChangeError) -> StageResult:
     if session.options.on_revert_failure == "restore" and journal.run.backup:
         journal.event("restore", f"an undo failed: {error.message}")
         restored = put_back(session)
+        with session.target.connect("hooks") as connection:  # the session may have had to be closed
+            HookRunner(journal.on(connection), session.target, session.note).run_all("after_rollback")
         summary = f"an undo failed, so the backup was put back; {restored.lost_writes()}"
         return StageResult("rollback", "done", summary, {"restored": restored.to_json()})
     journal.set_status("rollback_failed", f"an undo failed: {error.message}")

@@ -6,16 +6,31 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NoReturn
+from datetime import UTC, datetime
+from typing import Literal, NoReturn
+from uuid import UUID
 
 from schema_change.core import sqlfiles
-from schema_change.core.errors import JournalError, PreCheckFailed, SchemaChangeError
+from schema_change.core.database import Connection
+from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, RunRow, get_run
 from schema_change.core.planning.approval import Approval, check_approver
-from schema_change.core.stages import STAGES, before, change, finish, plan, rehearsal, rollback, validate
+from schema_change.core.stages import (
+    BACKFILL_DAG,
+    STAGES,
+    before,
+    change,
+    finish,
+    plan,
+    rehearsal,
+    rollback,
+    soak,
+    validate,
+)
 from schema_change.core.stages.request import Options, Request, StageResult
 from schema_change.core.stages.session import Session, open_session
+from schema_change.core.surroundings.timing import WITHIN_WINDOW, opens_at, waits
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +44,7 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
     "backfill": change.backfill,
     "cutover": change.cutover,
     "validate": validate.validate,
+    "soak": soak.soak,
     "contract": change.contract,
     "rollback": rollback.rollback,
     "verify_rollback": rollback.verify_rollback,
@@ -36,7 +52,7 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
     "outcome": finish.outcome,
 }
 #: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
-_BY_JOURNAL = frozenset(STAGES[STAGES.index("contract") :])
+_BY_JOURNAL = frozenset(STAGES[STAGES.index("soak") :])
 _IN_DRY_RUN = frozenset({"plan", "pre_check"})
 #: The statuses a run may have for a stage to begin. A task can be cleared at any time: what has landed stays landed,
 #: and what was stopped or undone does not go on.
@@ -47,6 +63,7 @@ _MAY_BEGIN: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("approve", "backup", "pre_check", "rehearse"), _BEFORE),
     "migrate": _BEFORE | _CHANGING,
     **dict.fromkeys(("backfill", "cutover", "validate"), _CHANGING),
+    "soak": frozenset({"validated"}),
     "contract": frozenset({"validated", "contracting", "applied"}),
 }
 
@@ -76,7 +93,8 @@ class Runner:
             if run is None:
                 return self._without_journal(stage)
             self._keep_order(session, stage)
-            session.journal.start_stage(stage)
+            if not session.journal.is_waiting(stage):
+                session.journal.start_stage(stage)
             return self._finished(session, stage)
 
     def cancel(self) -> None:
@@ -118,6 +136,27 @@ class Runner:
             self._record(session, "approve", "failed", {"error": error.message, "hint": error.hint})
         raise error
 
+    def record_backfill_dag(self, status: Literal["started", "done", "failed"], message: str) -> bool:
+        """Record how far the other DAG is that fills data; False in a dry run, in which it is not to be triggered.
+
+        Raises JournalError when the run is not at work.
+        """
+        self.request = self._as_planned()
+        if self.request.options.dry_run:
+            return False
+        with self._open(BACKFILL_DAG) as session:
+            run = _run_of(session)
+            if run is None or run.status not in _CHANGING:
+                state = f"the run is {run.status}" if run else "it was never planned"
+                raise JournalError(f"no data to be filled: {state}", hint="start a new run, or clear a later task")
+            journal = session.journal
+            if status == "started":
+                journal.start_stage(BACKFILL_DAG)
+            else:
+                journal.finish_stage(BACKFILL_DAG, status, {"summary" if status == "done" else "error": message})
+            journal.event(BACKFILL_DAG, f"{status}: {message}")
+        return True
+
     def _open(self, stage: str) -> AbstractContextManager[Session]:
         def opened(session: Session) -> None:
             self._session = session
@@ -142,7 +181,7 @@ class Runner:
     def _finished(self, session: Session, stage: str) -> StageResult:
         """Run the stage's function and record how it ended, also when it fails."""
         try:
-            result = _FUNCTIONS[stage](session)
+            result = self._closed(session, stage) or _FUNCTIONS[stage](session)
         except SchemaChangeError as error:
             self._record(session, stage, "failed", {**error.data, "error": error.message, "hint": error.hint})
             raise
@@ -150,17 +189,36 @@ class Runner:
             # Killed, or a bug: what the journal can still be told is told, and the error goes on.
             self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
             raise
-        self._record(session, stage, result.status, {**result.data, "summary": result.summary})
+        summary = {**result.data, "summary": result.summary}
+        if result.until is not None:
+            session.journal.on(session.side).wait_stage(stage, {**summary, "until": result.until.isoformat()})
+        else:
+            self._record(session, stage, result.status, summary)
         self.progress(f"{stage}: {result.summary}")
         return result
+
+    def _closed(self, session: Session, stage: str) -> StageResult | None:
+        """Return ``waiting`` outside the change's window or in a blackout. Raises ExecutionError when it refuses.
+
+        What has begun to remove the old shape goes on: it must not be left half done until the next night.
+        """
+        planned = self.request.change
+        if planned is None or stage not in WITHIN_WINDOW or session.journal.run.status == "contracting":
+            return None
+        closed = opens_at(planned, datetime.now(UTC))
+        if closed is None:
+            return None
+        if not waits(planned):
+            raise ExecutionError(f"{stage} may not start now: {closed}", hint="start a new run in time")
+        return StageResult(stage, "waiting", str(closed), until=closed.opens_at)
 
     def _record(self, session: Session, stage: str, status: str, result: dict[str, object]) -> None:
         """Write the stage's end on a session that still works; the stage may have lost or closed its own."""
         if not session.side.closed and not session.side.broken:
-            session.journal.on(session.side).finish_stage(stage, status, result)
+            _write_end(session.side, session.run_id, stage, status, result)
             return
         with self.request.target.connect("record") as connection:
-            Journal(connection, session.run_id).finish_stage(stage, status, result)
+            _write_end(connection, session.run_id, stage, status, result)
 
     def _keep_order(self, session: Session, stage: str) -> None:
         """Raise JournalError when an earlier stage is missing, or the change's files are not the planned ones."""
@@ -184,6 +242,12 @@ class Runner:
         if stage in {"rollback", "verify_rollback", "report"}:
             return StageResult(stage, "skipped", "there is no journal: nothing was ever changed")
         raise JournalError("this run was never planned", hint="see the plan task's error")
+
+
+def _write_end(connection: Connection, run_id: UUID, stage: str, status: str, result: dict[str, object]) -> None:
+    """Write a stage's end; a plan that was refused before there was a journal has none."""
+    if registry.is_installed(connection):
+        Journal(connection, run_id).finish_stage(stage, status, result)
 
 
 def _run_of(session: Session) -> RunRow | None:

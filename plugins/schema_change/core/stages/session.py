@@ -15,6 +15,8 @@ from schema_change.core.journal.fence import fenced
 from schema_change.core.journal.journal import Journal
 from schema_change.core.model import Phase, Plan, Step
 from schema_change.core.stages.request import Options, Request
+from schema_change.core.surroundings.hooks import HookRunner
+from schema_change.core.surroundings.models import Surroundings
 
 Note = Callable[[str], None]
 
@@ -44,6 +46,20 @@ class Session:
     def plan(self) -> Plan:
         """Return the plan stored in the journal."""
         return self.journal.plan()
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """Return what lies around the change, as it was planned."""
+        return Surroundings.of(self.journal.run.change)
+
+    @property
+    def hooks(self) -> HookRunner:
+        """Return what runs the hooks of this run; they end when the session does."""
+        return HookRunner(self.journal.on(self.side), self.target, self.note, self.is_open)
+
+    def is_open(self) -> bool:
+        """Tell whether nobody has cancelled the session."""
+        return not self.side.closed
 
     def run_phase(self, phase: Phase) -> list[Step]:
         """Run every step of a phase that is not done yet; return the phase's steps."""

@@ -1,4 +1,4 @@
-"""Stage ``validate``: the shape by the steps' probes, verify.sql, then Great Expectations."""
+"""Stage ``validate``: the shape by the steps' probes, verify.sql, Great Expectations, and what lies around."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 import psycopg
 
 from schema_change.core.errors import ValidationFailed
+from schema_change.core.model import to_json
 from schema_change.core.operations.sql import Sql
 from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.plan import change_of
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.surroundings.sentinels import compare, measure
+from schema_change.core.surroundings.watch import bad, look_around
 from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome, run_suites
 from schema_change.core.validation.results import store_results
 from schema_change.core.validation.suites import Suite, load_suite, suite_from_operations
@@ -35,10 +38,33 @@ def validate(session: Session) -> StageResult:
             hint="the run is rolled back; correct the data or the expectation, then start a new run",
             data=data,
         )
+    warnings = len(outcome.warnings) + _check_surroundings(session, data)
     session.journal.set_status("validated")
-    checked = counted(len(outcome.outcomes), "expectation")
-    summary = f"{checked} checked, {counted(len(outcome.warnings), 'warning')}"
-    return StageResult("validate", "done", summary, data)
+    checked = counted(len(outcome.outcomes) + len(data["sentinels"]) + len(data["looks"]), "check")
+    return StageResult("validate", "done", f"{checked}, {counted(warnings, 'warning')}", data)
+
+
+def _check_surroundings(session: Session, data: dict[str, Any]) -> int:
+    """Compare the sentinels with before and look at services and metrics; return the number of warnings.
+
+    ``data`` receives what was found. Raises ValidationFailed.
+    """
+    surroundings = session.surroundings
+    checked = session.journal.stages()["pre_check"].result
+    after = measure(session.side, surroundings.sentinels)
+    verdicts = compare(surroundings.sentinels, checked.get("sentinels", ()), after)
+    looks = look_around(surroundings, patient=True, alive=session.is_open)
+    data |= {"sentinels": list(map(to_json, verdicts)), "looks": list(map(to_json, looks))}
+    for warning in (v for v in verdicts if v.severity == "warning"):
+        session.note(str(warning))
+    wrong = [*(v for v in verdicts if v.severity == "critical"), *bad(looks)]
+    if wrong:
+        raise ValidationFailed(
+            "; ".join(map(str, wrong)),
+            hint="the run is rolled back; see docs/around-a-change.md",
+            data=data,
+        )
+    return sum(v.severity == "warning" for v in verdicts)
 
 
 def check_shape(session: Session) -> None:

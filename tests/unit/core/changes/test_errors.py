@@ -135,7 +135,10 @@ def test_all_problems_of_a_file_are_told_at_once(write: Write) -> None:
     ("scripts", "file", "message", "hint"),
     [
         ({"deploy": "SELECT 1"}, "deploy.sql", "there is no revert.sql beside it", "revert.sql"),
+        ({"cutover": "SELECT 1"}, "cutover.sql", "there is no revert.sql beside it", "revert.sql"),
         ({"revert": "SELECT 1"}, "revert.sql", "there is no deploy.sql beside it", "add it"),
+        ({"contract": "SELECT 1", "revert": "SELECT 1"}, "revert.sql", "there is no deploy.sql", "remove this one"),
+        ({"contract": "SELECT 1", "expand": "SELECT 1"}, "expand.sql", "would never run", "rename it to deploy.sql"),
         ({"deploy": "SELECT 1", "revert": " \n"}, "revert.sql", "the script is empty", "statements"),
         ({"deploy": "SELECT 1", "rollback": "SELECT 1"}, "rollback.sql", "would never run", "rename it to revert.sql"),
         ({"deploy": "SELECT 1", "Revert": "SELECT 1"}, "Revert.sql", "would never run", "rename it to revert.sql"),

@@ -29,13 +29,11 @@ def test_what_is_made_loads_at_once(root: Path, operation: str | None) -> None:
 
 
 @pytest.mark.parametrize("operation", TYPED)
-def test_the_comments_of_an_operation_are_its_other_keys(root: Path, operation: str) -> None:
-    """Uncommenting every optional key gives a file that still says only known things."""
+def test_every_other_key_of_an_operation_is_there_as_a_comment(root: Path, operation: str) -> None:
     file = new_change(root, "x", conn_id="weather", now=NOW, operation=operation) / "change.yaml"
-    lines = file.read_text(encoding="utf-8").splitlines()
-    file.write_text("\n".join(re.sub(r"^( {6,})# ", r"\1", line) for line in lines))
     written = load_change(file.parent).operations[0]
-    assert written.model_fields_set == set(type(written).model_fields)
+    others = {f.alias or n for n, f in type(written).model_fields.items() if n not in written.model_fields_set}
+    assert others == set(re.findall(r"^ {6}# (\w+): ", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_a_raw_change_has_the_three_scripts(root: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_name_that_postgresql_would_cut_is_refused_when_the_file_is_read() -> 
         plan(column={"name": "ä" * 32, "type": "int"})
 
 
-@pytest.mark.parametrize(("kind", "persistence"), [("v", "p"), ("f", "p"), ("p", "p"), ("r", "u")])
+@pytest.mark.parametrize(("kind", "persistence"), [("v", "p"), ("f", "p"), ("r", "u")])
 def test_what_is_not_an_ordinary_table_is_refused(kind: str, persistence: str) -> None:
     relation = Relation(table=TABLE, kind=kind, owner="postgres", persistence=persistence)
     operation = AddColumn.model_validate({"table": "readings", "column": {"name": "x", "type": "int"}})
@@ -112,3 +112,41 @@ def test_a_plan_survives_json() -> None:
     planned = plan(column={"name": "day2", "type": "date", "nullable": False}, fill="day")
     stored = Plan(steps=planned.steps, expectations=planned.expectations, written=planned.written)
     assert Plan.from_json(to_json(stored)) == stored
+
+
+def test_an_identity_of_a_large_table_is_numbered_first() -> None:
+    planned = plan(rows=20_000, column={"name": "no", "type": "bigint", "identity": "always"})
+    assert [s.phase for s in planned.steps][:2] == [Phase.EXPAND, Phase.BACKFILL]
+    become = next(s for s in planned.steps if "identity" in s.title)
+    assert become.statements[0].endswith("ADD GENERATED ALWAYS AS IDENTITY")
+    assert (TABLE, "no") in planned.filled
+    assert planned.steps[-1].statements[-1].startswith("DROP SEQUENCE IF EXISTS")
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "column", "message"),
+    [
+        (180000, 20_000, {"type": "int", "generated": {"expression": "id + 1"}}, "every row"),
+        (170000, 10, {"type": "int", "generated": {"expression": "id + 1", "stored": False}}, "needs PostgreSQL 18"),
+        (180000, 10, {"type": "int", "generated": {"expression": "random()"}}, "changes from call to call"),
+        (180000, 10, {"type": "text", "identity": "always"}, "a whole number"),
+    ],
+)
+def test_what_a_generated_column_cannot_be_is_refused(
+    version: int, rows: int, column: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message) as refused:
+        plan(version, rows, column={"name": "x", **column})
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"column": {"name": "x", "type": "int", "identity": "always", "default": "1"}},
+        {"column": {"name": "x", "type": "int", "generated": {"expression": "1"}}, "fill": "1"},
+    ],
+)
+def test_a_column_has_one_source_of_values(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        plan(**keys)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,3 +69,40 @@ def test_what_does_not_fit_is_refused_with_a_remedy(operation: dict[str, Any], m
     with pytest.raises(PlanError, match=message) as refused:
         plan(**operation)
     assert refused.value.hint
+
+
+def partitioned(**operation: object) -> Planned:
+    keys = {"table": TABLE, "columns": (Column("id", "integer"), Column("day", "date")), "owner": "postgres"}
+    root = Relation(kind="p", partition_key="RANGE (day)", **keys)  # type: ignore[arg-type]
+    leaf = replace(root, table=Table("public", "leaf"), kind="r", partition_of=TABLE)
+    taken = Index("leaf_id_idx", "CREATE INDEX …", ("id",))
+    found = Catalog(150000, {r.table: r for r in (root, replace(leaf, indexes=(taken,)))})
+    return CreateIndex.model_validate({"table": "readings", **operation}).plan(found, PlanContext("1"))
+
+
+def test_a_partitioned_table_is_indexed_partition_by_partition() -> None:
+    planned = partitioned(columns=["id"])
+    begin, build, attach = planned.steps
+    assert begin.statements == ('CREATE INDEX "readings_id_idx" ON ONLY "public"."readings" USING btree (id)',)
+    assert build.statements[0].startswith('CREATE INDEX CONCURRENTLY "leaf_id_idx1" ON "public"."leaf"')
+    assert attach.statements == ('ALTER INDEX "public"."readings_id_idx" ATTACH PARTITION "public"."leaf_id_idx1"',)
+    assert attach.undo == ('DROP INDEX IF EXISTS "public"."readings_id_idx"',)
+    assert [s.lock for s in planned.steps] == [
+        LockMode.SHARE,
+        LockMode.SHARE_UPDATE_EXCLUSIVE,
+        LockMode.ACCESS_EXCLUSIVE,
+    ]
+    assert planned.touched == (Table("public", "leaf"),)
+
+
+def test_a_unique_index_of_partitions_has_the_columns_they_are_cut_by() -> None:
+    assert partitioned(columns=["day", "id"], unique=True).steps
+    with pytest.raises(PlanError, match=r"partitioned by RANGE \(day\)"):
+        partitioned(columns=["id"], unique=True)
+
+
+def test_the_name_of_a_column_is_that_column() -> None:
+    relation = Relation(TABLE, "r", "postgres", columns=(Column("order", "text"), Column("My Col", "text")))
+    operation = CreateIndex.model_validate({"table": "readings", "columns": ["order", "My Col"], "name": "i"})
+    (step,) = operation.plan(Catalog(180000, {TABLE: relation}), PlanContext("1")).steps
+    assert step.statements[0].endswith('("order", "My Col")')

@@ -82,3 +82,34 @@ def test_a_function_that_public_has_too_must_be_written_with_its_schema() -> Non
     assert "pg_catalog.to_date" in (caught.value.hint or "")
     assert fill("pg_catalog.to_date('x', 'y')").steps
     assert fill("public.to_date('x')").steps
+
+
+def test_deleted_rows_are_kept_and_taken_once_more_behind_the_constraint() -> None:
+    planned = plan(column="day", nulls="delete")
+    titles = [(s.phase, s.backfill is not None) for s in planned.steps]
+    assert titles[:2] == [(Phase.EXPAND, False), (Phase.BACKFILL, True)]
+    assert (Phase.CUTOVER, True) in titles[2:-1]
+    (kept,) = planned.retired
+    assert (kept.kind, kept.key, kept.kept.schema) == ("rows", ("id",), "schema_change_retired")
+    assert planned.data_migration
+
+
+def test_rows_are_not_deleted_where_the_change_converts_the_table() -> None:
+    with pytest.raises(PlanError, match="fills or converts"):
+        plan(filled=True, column="day", nulls="delete")
+
+
+def test_a_table_below_that_is_strict_already_is_refused() -> None:
+    """DROP NOT NULL, the undo, would reach it too."""
+    columns = (Column("id", "integer", nullable=False), Column("day", "date"))
+    strict = (Column("id", "integer", nullable=False), Column("day", "date", nullable=False))
+    part = Table("public", "part")
+    catalog = Catalog(
+        180000,
+        {
+            TABLE: Relation(table=TABLE, kind="p", owner="postgres", columns=columns),
+            part: Relation(table=part, kind="r", owner="postgres", columns=strict, partition_of=TABLE),
+        },
+    )
+    with pytest.raises(PlanError, match=r"public\.part"):
+        SetNotNull.model_validate({"table": "readings", "column": "day"}).plan(catalog, PlanContext("1"))

@@ -123,3 +123,39 @@ def test_verify_runs_without_its_own_rollback() -> None:
         "SET LOCAL search_path TO public",
         "SELECT 1 / count(*) FROM station",
     )
+
+
+def test_each_script_has_its_phase_and_one_revert_takes_all_of_it_back() -> None:
+    operation = Sql(
+        deploy="ALTER TABLE station ADD COLUMN a int",
+        cutover="ALTER TABLE station RENAME a TO b; CREATE INDEX CONCURRENTLY station_b ON station (b)",
+        contract="ALTER TABLE station DROP COLUMN id",
+        revert="ALTER TABLE station DROP COLUMN IF EXISTS a",
+    )
+    steps = operation.plan(CATALOG, CONTEXT).steps
+    assert [s.phase for s in steps] == [Phase.EXPAND, Phase.CUTOVER, Phase.CUTOVER, Phase.CONTRACT]
+    assert [bool(s.undo) for s in steps] == [True, False, False, False]
+    assert [s.title.partition(":")[0] for s in steps] == ["deploy.sql", "cutover.sql", "cutover.sql", "contract.sql"]
+    assert operation.runs == (operation.deploy, operation.cutover, operation.contract)
+
+
+def test_what_only_switches_is_taken_back_and_what_only_removes_is_not() -> None:
+    (switch,) = Sql(cutover="DROP VIEW v", revert="CREATE VIEW v AS SELECT 1").plan(CATALOG, CONTEXT).steps
+    assert (switch.phase, switch.undo[-1]) == (Phase.CUTOVER, "CREATE VIEW v AS SELECT 1")
+    (remove,) = Sql(contract="DROP VIEW v").plan(CATALOG, CONTEXT).steps
+    assert (remove.phase, remove.undo) == (Phase.CONTRACT, ())
+
+
+@pytest.mark.parametrize(
+    ("scripts", "message"),
+    [
+        ({"verify": "SELECT 1"}, "nothing is run"),
+        ({"deploy": "SELECT 1"}, "no revert"),
+        ({"cutover": "SELECT 1", "contract": "SELECT 1"}, "no revert, which takes cutover back"),
+        ({"contract": "SELECT 1", "revert": "SELECT 1"}, "there is neither"),
+        ({"cutover": "-- nothing", "revert": "SELECT 1"}, "no statement"),
+    ],
+)
+def test_scripts_that_do_not_belong_together_are_refused(scripts: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Sql.model_validate(scripts)

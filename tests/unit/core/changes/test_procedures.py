@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema
+import pytest
+
+from schema_change.core.changes.procedures import PROCEDURES
+from schema_change.core.changes.spec import Change
+from schema_change.core.errors import ConfigurationError
+from schema_change.core.operations import catalogue
+
+AT = datetime(2026, 2, 8, 14, 30, 2, tzinfo=UTC)
+
+
+def change(procedure: str, run: str = "r", **values: Any) -> Change:
+    return PROCEDURES[procedure].change(values, run=run, conn_id="shop", at=AT)
+
+
+def test_the_form_gives_the_change_that_a_file_would_hold() -> None:
+    made = change(
+        "add_column",
+        table="sales.orders",
+        column="paid",
+        type="boolean",
+        nullable=False,
+        fill="orders.status = 'paid'",
+        default="",
+        comment=None,
+        version_from="v1.0.0",
+        version_to="v1.1.0",
+    )
+    assert made.canonical() == {
+        "version": made.version,
+        "name": "add_column_orders_paid",
+        "description": "Add a column: orders paid",
+        "conn_id": "shop",
+        "registry": {"table": "orders", "from": "v1.0.0", "to": "v1.1.0", "definition": None},
+        "operations": [
+            {
+                "add_column": {
+                    "table": "sales.orders",
+                    "column": {"name": "paid", "type": "boolean", "nullable": False},
+                    "fill": "orders.status = 'paid'",
+                }
+            }
+        ],
+    }
+    assert made.version.startswith("20260208143002_")
+
+
+def test_the_same_run_gives_the_same_change_and_another_run_another() -> None:
+    values = {"table": "orders", "column": "paid", "type": "boolean"}
+    assert change("add_column", **values) == change("add_column", **values)
+    assert change("add_column", **values).version != change("add_column", run="other", **values).version
+
+
+@pytest.mark.parametrize("name", PROCEDURES)
+def test_every_parameter_is_a_key_of_its_operation_and_says_what_it_is(name: str) -> None:
+    procedure = PROCEDURES[name]
+    assert procedure.operation in catalogue()
+    for parameter, schema in procedure.schemas().items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema.get("description"), parameter
+        if "default" in schema:
+            jsonschema.validate(schema["default"], schema)
+    assert "default" not in procedure.schemas()["table"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fill": "(SELECT max(salary) FROM hr.people)"}, "fill: hr.people is read"),
+        ({"fill": "public.steal(orders.id)"}, r"fill: public.steal\(\) is called"),
+        ({"default": "nextval('s')"}, "default: "),
+        ({"fill": "1; DROP TABLE orders"}, "fill: "),
+        ({"column": "x" * 64}, "column: .*64 bytes"),
+        ({"version_to": "1.0"}, "version_to: "),
+        ({"new_rows": "nobody"}, "new_rows: "),
+    ],
+)
+def test_what_a_form_may_not_ask_for_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        change("add_column", **{"table": "orders", "column": "paid", "type": "integer", **values})
+    assert refused.value.hint
+
+
+def test_nulls_are_filled_only_with_a_value() -> None:
+    assert change("set_not_null", table="t", column="c", nulls="fill", fill="0").operations[0].model_dump()[
+        "nulls"
+    ] == {"fill": "0"}
+    for values in ({"nulls": "fill"}, {"fill": "0"}):
+        with pytest.raises(ConfigurationError, match="nulls: fill"):
+            change("set_not_null", table="t", column="c", **values)
