@@ -198,3 +198,11 @@ def assert_outcome(connection: Connection, change_id: str) -> None:
     assert connection.execute(nothing_left).fetchone() == (0,), change_id
     owned = connection.execute("SELECT count(*) FROM schema_change.owner").fetchone()
     assert owned == (0,), change_id
+
+
+def versions(connection: Connection) -> dict[str, str]:
+    """Return the current version of each table in the registry."""
+    latest = (
+        "SELECT DISTINCT ON (table_name) table_name, version FROM schema_change.schema_registry ORDER BY 1, id DESC"
+    )
+    return dict(connection.execute(latest).fetchall())

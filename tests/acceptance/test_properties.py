@@ -147,13 +147,13 @@ _MAKERS: dict[str, Callable[[st.DrawFn, Shape, str], dict[str, Any] | None]] = {
     "set_not_null": _not_null,
     "create_index": lambda _, __, column: {"create_index": {"table": "t", "columns": [_quoted(column)]}},
     "drop_column": lambda _, __, column: {"drop_column": {"table": "t", "column": column}},
-    "set_default": lambda _, shape, column: {
-        "set_default": {"table": "t", "column": column, "default": f"NULL::{shape.columns[column]}"}
+    "set_default": lambda draw, shape, column: {
+        "set_default": {"table": "t", "column": column, "default": draw(TYPES[shape.columns[column]])}
     },
     "add_check": lambda _, __, column: {
         "add_check": {"table": "t", "name": "a_check", "check": f"{_quoted(column)} IS NULL OR true"}
     },
-    "comment": lambda _, __, column: {"comment": {"table": "t", "column": column, "comment": "said"}},
+    "comment": lambda _, __, column: {"comment": {"table": "t", "column": column, "text": "said"}},
     "rename_table": lambda _, __, ___: {"rename_table": {"table": "t", "to": "renamed table"}},
 }
 

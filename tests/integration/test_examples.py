@@ -84,7 +84,7 @@ class Database:
         with self.target.connect("test") as connection:
             examples.assert_outcome(connection, change.id)
             if change.registry:
-                assert version(connection, change.registry.table) == change.registry.to_version
+                assert examples.versions(connection)[change.registry.table] == change.registry.to_version
 
     def comes_back(self, change: Change, *tables: Table, meanwhile: Callable[[Connection], None]) -> None:
         """Run a change up to contract, write, and roll it back; what it changed is as it was."""
@@ -100,13 +100,6 @@ class Database:
         with self.target.connect("state") as connection:
             rows = [c.to_json() for c in checksums(connection, tables)]
             return read_catalog(connection).fingerprint, rows
-
-
-def version(connection: Connection, table: str) -> str:
-    rows = connection.execute(
-        "SELECT version FROM schema_change.schema_registry WHERE table_name = %s ORDER BY id DESC LIMIT 1", [table]
-    ).fetchall()
-    return str(rows[0][0])
 
 
 def test_the_examples_of_the_weather_land(target: Target, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def procedure_doc(procedure: Procedure) -> str:
     schemas = procedure.schemas().items()
     lines = [f"- `{name}`: {schema.get('description', '')}" for name, schema in schemas]
     about = (
-        f"Makes one change with the operation `{procedure.operation}`, in the same tasks as a change from a file: it is "
-        "planned, approved, rehearsed, applied and validated, or rolled back. "
+        f"Makes one change with the operation `{procedure.operation}`, in the same tasks as a change from a file: it "
+        "is planned, approved, rehearsed, applied and validated, or rolled back. "
         "Expressions are over the row alone; what needs more is written as a change file."
     )
     return "\n".join([about, "", *lines])

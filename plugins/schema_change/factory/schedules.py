@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
+from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 from schema_change.core.changes.load import load_changes
 from schema_change.factory.params import CONN_ID, conn_id_param
@@ -66,73 +69,65 @@ The run's id is the `run_id` in the return value (XCom) of each task of the chan
 
 def data_quality_dag(changes: Path, suites: Path) -> DAG:
     """Return the DAG that checks the data of every connection once a day."""
-    with DAG(
+    return _for_connections(
+        changes,
+        partial(DataQualityOperator.partial, task_id="check", suites=suites, execution_timeout=timedelta(hours=6)),
+        retry_delay=timedelta(minutes=5),
         dag_id="data_quality",
         description="Runs the expectation suites of each connection and stores the results in its database",
         doc_md=_DATA_QUALITY,
         # An interval, @daily too, would run at once when the DAG appears.
         schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC"),
-        params=_connections_param(changes),
-        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=5)},
-        **_COMMON,
-    ) as dag:
-        DataQualityOperator.partial(
-            task_id="check",
-            suites=suites,
-            map_index_template="{{ task.conn_id }}",
-            execution_timeout=timedelta(hours=6),
-        ).expand(conn_id=_connections())
-    return dag
+    )
 
 
 def reconcile_dag(changes: Path) -> DAG:
     """Return the DAG that finishes, or rolls back, runs whose owner is gone."""
-    with DAG(
+    return _for_connections(
+        changes,
+        partial(ReconcileOperator.partial, task_id="reconcile", execution_timeout=timedelta(hours=24)),
         dag_id="reconcile",
         description="Finishes or rolls back schema changes whose DAG run is over without having ended them",
         doc_md=_RECONCILE,
         schedule=timedelta(minutes=10),
-        params=_connections_param(changes),
-        default_args={"owner": "schema-change", "retries": 0},
-        **_COMMON,
-    ) as dag:
-        ReconcileOperator.partial(
-            task_id="reconcile", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=24)
-        ).expand(conn_id=_connections())
-    return dag
+    )
 
 
 def follow_ups_dag(changes: Path) -> DAG:
     """Return the DAG that carries out the follow-up checks of changes that have landed."""
-    with DAG(
+    return _for_connections(
+        changes,
+        partial(FollowUpOperator.partial, task_id="follow_up", execution_timeout=timedelta(hours=1)),
+        retry_delay=timedelta(minutes=1),
         dag_id="follow_ups",
         description="Carries out the follow-up checks that are due",
         doc_md=_FOLLOW_UPS,
         schedule=CronTriggerTimetable("*/15 * * * *", timezone="UTC"),
-        params=_connections_param(changes),
-        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=1)},
-        **_COMMON,
-    ) as dag:
-        FollowUpOperator.partial(
-            task_id="follow_up", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=1)
-        ).expand(conn_id=_connections())
-    return dag
+    )
 
 
 def retention_dag(changes: Path) -> DAG:
     """Return the DAG that purges dropped data whose time is over."""
-    with DAG(
+    return _for_connections(
+        changes,
+        partial(PurgeOperator.partial, task_id="purge", execution_timeout=timedelta(hours=1)),
+        retry_delay=timedelta(minutes=5),
         dag_id="retention",
         description="Purges dropped tables, columns and rows that were kept long enough",
         doc_md=_RETENTION,
         schedule=CronTriggerTimetable("0 4 * * *", timezone="UTC"),
-        params=_connections_param(changes),
-        default_args={"owner": "schema-change", "retries": 1, "retry_delay": timedelta(minutes=5)},
-        **_COMMON,
+    )
+
+
+def _for_connections(
+    changes: Path, operator: Callable[..., OperatorPartial], *, retry_delay: timedelta | None = None, **about: Any
+) -> DAG:
+    """Return a DAG of one task per connection; one with a delay is tried again once."""
+    again = {"retries": 1, "retry_delay": retry_delay} if retry_delay else {"retries": 0}
+    with DAG(
+        params=_connections_param(changes), default_args={"owner": "schema-change", **again}, **about, **_COMMON
     ) as dag:
-        PurgeOperator.partial(
-            task_id="purge", map_index_template="{{ task.conn_id }}", execution_timeout=timedelta(hours=1)
-        ).expand(conn_id=_connections())
+        operator(map_index_template="{{ task.conn_id }}").expand(conn_id=_connections())
     return dag
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -125,8 +127,20 @@ def test_what_cannot_be_renamed_is_said(
     assert message in run.error.message
 
 
-def test_other_operations_on_the_table_need_a_change_of_their_own(bench: Bench) -> None:
-    add = {"add_column": {"table": "readings", "column": {"name": "n", "type": "integer"}}}
-    rename = {"rename_table": {"table": "readings", "to": "other"}}
-    run = forward(bench, bench.write("001_r", {"operations": [add, rename]}))
+OTHERS: list[dict[str, Any]] = [
+    {"add_column": {"table": "readings", "column": {"name": "n", "type": "integer"}}},
+    {"drop_constraint": {"table": "readings", "name": "once"}},
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda o: next(iter(o)))
+@pytest.mark.parametrize(
+    "last", [{"rename_table": {"table": "readings", "to": "other"}}, {"drop_table": {"table": "readings"}}]
+)
+def test_other_operations_on_the_table_need_a_change_of_their_own(
+    bench: Bench, connection: Connection, other: dict[str, Any], last: dict[str, Any]
+) -> None:
+    connection.execute("ALTER TABLE readings ADD CONSTRAINT once UNIQUE (station, id)")
+    run = forward(bench, bench.write("001_r", {"operations": [other, last]}))
     assert isinstance(run.error, PlanError), run.error
+    assert "until it has landed" in run.error.message

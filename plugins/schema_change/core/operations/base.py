@@ -53,6 +53,12 @@ class PlanContext:
     filled: frozenset[tuple[Table, str]] = frozenset()
     live: Catalog | None = None
     """The catalog of the database itself, without what earlier operations of the change do to it."""
+    steps: tuple[Step, ...] = ()
+    """What earlier operations of the change do."""
+
+    def left_for_contract(self, table: Table) -> tuple[str, ...]:
+        """Return what earlier operations still do in contract with a table under its present name."""
+        return tuple(s.title for s in self.steps if s.phase is Phase.CONTRACT and table in s.tables)
 
     def has_rows_of(self, table: Table, columns: Iterable[str]) -> bool:
         """Tell whether the columns exist already and are not filled by this change, so that rows can be counted."""

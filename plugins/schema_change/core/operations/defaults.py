@@ -17,6 +17,9 @@ from schema_change.core.sqltext.grammar import identifier
 _NEXTVAL = re.compile(r"nextval\(\s*'(?P<name>(?:[^']|'')+)'\s*(?:::\s*(?:pg_catalog\.)?regclass\s*)?\)", re.IGNORECASE)
 
 
+_NULL = re.compile(r"\(?\s*NULL\s*\)?(?:\s*::.+)?|CAST\s*\(\s*NULL\s+AS\b.+", re.IGNORECASE | re.DOTALL)
+
+
 def statement(table: Table, column: str, default: str | None) -> str:
     """Return the statement that gives a column a default, or takes it away with None."""
     change = sql.SQL("SET DEFAULT {}").format(raw(default)) if default is not None else sql.SQL("DROP DEFAULT")
@@ -31,6 +34,8 @@ def parsed(catalog: Catalog, default: str) -> str:
     """
     if match := _NEXTVAL.fullmatch(default.strip()):
         return _nextval(catalog, match["name"].replace("''", "'"))
+    if _NULL.fullmatch(default.strip()):
+        raise PlanError("default: NULL is what a column without a default gets", hint="use drop_default")
     expression = expression_of(catalog, parse_expression, default, "default")
     if expression.columns or expression.tables:
         raise PlanError(

@@ -155,7 +155,7 @@ def _refuse_changed(relation: Relation, context: PlanContext) -> None:
     changed = before is None or any(
         getattr(before, part) != getattr(relation, part) for part in ("columns", "indexes", "triggers")
     )
-    if changed or any(t == relation.table for t, _ in context.filled):
+    if changed or any(t == relation.table for t, _ in context.filled) or context.left_for_contract(relation.table):
         raise PlanError(
             f"an earlier operation of this change works on {relation.table} until it has landed",
             hint="drop the table in a change of its own, behind this one",

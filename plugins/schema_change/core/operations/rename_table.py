@@ -95,7 +95,7 @@ def _renamed(source: Table, target: Table) -> tuple[str, ...]:
 def _refuse_changed(relation: Relation, context: PlanContext) -> None:
     table = relation.table
     before = context.live.get(table) if context.live is not None else relation
-    if before != relation or any(t == table for t, _ in context.filled):
+    if before != relation or any(t == table for t, _ in context.filled) or context.left_for_contract(table):
         raise PlanError(
             f"another operation of this change works on {table} under its old name until it has landed",
             hint="rename it in a change of its own",

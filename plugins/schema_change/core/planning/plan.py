@@ -52,7 +52,9 @@ def plan_operations(change: Change, catalog: Catalog) -> list[Planned]:
     filled: frozenset[tuple[Table, str]] = frozenset()
     live = catalog
     for operation in change.operations:
-        part = operation.plan(catalog, PlanContext(version=change.version, filled=filled, live=live))
+        steps = tuple(step for part in parts for step in part.steps)
+        context = PlanContext(version=change.version, filled=filled, live=live, steps=steps)
+        part = operation.plan(catalog, context)
         catalog, filled = part.catalog, filled | part.filled
         parts.append(part)
     return parts

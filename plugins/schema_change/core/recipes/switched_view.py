@@ -12,7 +12,7 @@ from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.model import LockMode, Phase, Step
 from schema_change.core.names import Table
-from schema_change.core.recipes import probe, raw, table_beside, text
+from schema_change.core.recipes import grants, probe, raw, text
 from schema_change.core.recipes import view as view_recipe
 from schema_change.core.recipes.index import is_taken
 from schema_change.core.sqltext import grammar
@@ -71,7 +71,7 @@ def _made(catalog: Catalog, view: Table, old: Relation, new: Relation, up: Mappi
         phase=Phase.EXPAND,
         title=f"create view {view} of {old.table}",
         tables=(old.table,),
-        statements=(view_recipe.create_or_replace(view, before), text(owner), *table_beside.grants(relation)),
+        statements=(view_recipe.create_or_replace(view, before), text(owner), *grants.to_others(relation)),
         lock=LockMode.ACCESS_SHARE,
         probe=probe("name_taken", relation=view.quoted),
         undo=(text(sql.SQL("DROP VIEW IF EXISTS {}").format(view.identifier)),),

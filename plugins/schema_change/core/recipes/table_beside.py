@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from psycopg import sql
@@ -12,24 +11,12 @@ from schema_change.core.catalog.model import Catalog, Column, Constraint, Index,
 from schema_change.core.errors import PlanError
 from schema_change.core.model import LockMode, Phase, Step
 from schema_change.core.names import Table, quote, short_name
-from schema_change.core.recipes import probe, raw, text
+from schema_change.core.recipes import grants, probe, raw, text
 from schema_change.core.recipes.index import is_taken
 from schema_change.core.sqltext.expression import IndexKey
 from schema_change.core.sqltext.grammar import identifier
 
 _COMMA = sql.SQL(", ")
-# An aclitem such as  "my role"=r*w/postgres ; without a name before the sign it is PUBLIC's.
-_ITEM = re.compile(r'(?P<role>"(?:[^"]|"")*"|[^"=]*)=(?P<rights>[a-zA-Z*]*)/.*')
-_RIGHTS = {
-    "r": "SELECT",
-    "a": "INSERT",
-    "w": "UPDATE",
-    "d": "DELETE",
-    "D": "TRUNCATE",
-    "x": "REFERENCES",
-    "t": "TRIGGER",
-    "m": "MAINTAIN",
-}
 
 
 def named(relation: Relation, written: str) -> Column | None:
@@ -98,33 +85,12 @@ def create(new: Relation) -> Step:
         phase=Phase.EXPAND,
         title=f"create table {table}",
         tables=(table,),
-        statements=(*statements, text(owner), *grants(new)),
+        statements=(*statements, text(owner), *grants.to_others(new)),
         lock=LockMode.NONE,
         probe=probe("name_taken", relation=table.quoted),
         undo=(text(sql.SQL("DROP TABLE IF EXISTS {}").format(table.identifier)),),
         undo_lock=LockMode.ACCESS_EXCLUSIVE,
     )
-
-
-def grants(new: Relation) -> Iterator[str]:
-    """Yield the statements that give a relation just made its privileges; the owner has all by itself.
-
-    They are plain ones, which the plan's reader and the linter understand.
-    """
-    for found in filter(None, map(_ITEM.fullmatch, new.grants)):
-        role = found["role"]
-        name = role[1:-1].replace('""', '"') if role.startswith('"') else role
-        letters = re.findall(r"([a-zA-Z])(\*?)", found["rights"])
-        for star in ("", "*") if name != new.owner else ():
-            if rights := [_RIGHTS[letter] for letter, own in letters if own == star and letter in _RIGHTS]:
-                yield text(
-                    sql.SQL("GRANT {} ON {} TO {}{}").format(
-                        _COMMA.join(map(sql.SQL, rights)),
-                        new.table.identifier,
-                        sql.Identifier(name) if name else sql.SQL("PUBLIC"),
-                        sql.SQL(" WITH GRANT OPTION" if star else ""),
-                    )
-                )
 
 
 def _column(column: Column) -> sql.Composed:

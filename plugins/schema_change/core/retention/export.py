@@ -24,6 +24,7 @@ def export(target: Target, number: int, file: UPath, *, actor: str = "") -> int:
             raise JournalError(f"{kept.what} was {kept.state}; there is nothing to export", hint="see its table")
         copy = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')")
         prepare(file.parent)
+        connection.execute("SET statement_timeout = 0")
         with connection.transaction():
             connection.execute(sqlfiles.block("queries/backup", "pin_formats"))
             with file.open("wb") as sink, connection.cursor() as cursor:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from schema_change.core.catalog.model import Catalog, Column, Index, Relation, Use
+from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation, Use
 from schema_change.core.errors import PlanError
 from schema_change.core.model import LockMode, Phase
 from schema_change.core.names import Table
@@ -79,6 +79,13 @@ def test_a_sequence_that_another_table_uses_is_in_the_way() -> None:
     )
     with pytest.raises(PlanError, match=r"the default of public\.other\.n"):
         plan(OLD, other)
+
+
+def test_foreign_keys_of_a_partitioned_table_go_first() -> None:
+    key = Constraint("to_it", "f", "FOREIGN KEY (id) REFERENCES public.p(id)", ("id",), references=Table("public", "p"))
+    relation = replace(OLD, kind="p", partition_key="RANGE (id)", constraints=(key,))
+    with pytest.raises(PlanError, match="is partitioned and has foreign keys: to_it"):
+        plan(relation, live=relation)
 
 
 @pytest.mark.parametrize("live", [None, replace(OLD, columns=())], ids=["made", "changed"])

@@ -74,3 +74,11 @@ def test_another_default_of_a_partition_would_be_lost() -> None:
     other = part.with_column(readings().columns[3].__class__("celsius", "numeric(5,2)", default="7"))
     with pytest.raises(PlanError, match=r"public\.part below"):
         plan(give("celsius", "1"), other)
+
+
+@pytest.mark.parametrize("default", ["NULL", "null::text", "(NULL) :: text", "CAST(NULL AS text)"])
+def test_a_default_of_null_is_no_default(default: str) -> None:
+    """PostgreSQL would store none, and what the step made would not be there."""
+    with pytest.raises(PlanError, match="NULL") as refused:
+        plan(give("celsius", default))
+    assert "drop_default" in (refused.value.hint or "")
