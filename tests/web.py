@@ -20,6 +20,8 @@ class Web:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, str, dict[str, str], str]] = field(default_factory=list)
     delay_s: float = 0
+    pause_s: float = 0
+    """Between two bytes of the answer."""
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.answers.get(path.partition("?")[0], (404, "no such page"))
@@ -46,7 +48,12 @@ def serving() -> Iterator[Web]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):
+                for at in range(len(content)) if web.pause_s else ():
+                    self.wfile.write(content[at : at + 1])
+                    time.sleep(web.pause_s)
+                if not web.pause_s:
+                    self.wfile.write(content)
 
         do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - the names http.server looks for
 

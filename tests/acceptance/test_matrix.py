@@ -209,6 +209,7 @@ def test_success(scene: Scene) -> None:
     assert_landed(scene, target)
 
 
+@pytest.mark.slow
 def test_rolled_back_after_validate(scene: Scene) -> None:
     target, run = scene.run()
     assert forward(run, _CHANGING[:-1]), run.error
@@ -246,6 +247,7 @@ def test_a_failure_in_contract_only_goes_forward(scene: Scene) -> None:
         assert scene.case.made_up or now.rows == new.rows, row.planned.title
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_old_application_writes_at_any_time(scene: Scene) -> None:
     """A rollback gives back the old shape with its writes, and a change that lands has treated them like the others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ChangeRolledBack
 from schema_change.core.names import Table
 from schema_change.core.stages.request import Options, Request
+from schema_change.core.validation.quality import run_data_quality
 from tests import examples
 from tests.bench import FORWARD, Run
 
@@ -96,6 +97,13 @@ class Database:
         assert isinstance(run.outcome_error, ChangeRolledBack), run.outcome_error
         assert self.state(*tables) == before
 
+    def warnings_of_the_day(self, conn_id: str) -> set[str]:
+        """Run what is checked every day; nothing critical may be found."""
+        target = replace(self.target, conn_id=conn_id)
+        outcome = run_data_quality(target, INCLUDE / "expectations", run_id="daily")
+        assert not outcome.blocking, outcome.blocking
+        return {o.check_id for o in outcome.warnings}
+
     def state(self, *tables: Table) -> tuple[Any, ...]:
         with self.target.connect("state") as connection:
             rows = [c.to_json() for c in checksums(connection, tables)]
@@ -114,6 +122,7 @@ def test_the_examples_of_the_weather_land(target: Target, tmp_path: Path) -> Non
         database.lands(change)
     for change in chain("flights"):
         database.lands(change)
+    assert database.warnings_of_the_day("weather") | database.warnings_of_the_day("flights") <= {"complete"}
 
 
 def both_shapes_of_the_stations(connection: Connection) -> None:
@@ -157,10 +166,12 @@ def test_the_examples_of_the_shop_land(target: Target, tmp_path: Path) -> None:
         connection.execute("DELETE FROM public.orders WHERE id > 2000")
         connection.execute("DELETE FROM public.order_items WHERE order_id BETWEEN 2001 AND 20000")
     database = Database(target, UPath(tmp_path))
+    assert database.warnings_of_the_day("shop") == {"customer_known"}
     for change in chain("shop"):
         if change.id == "20240301110000_order_total_to_numeric":
             database.comes_back(change, Table("public", "orders"), meanwhile=both_shapes_of_the_total)
         database.lands(change)
+    assert database.warnings_of_the_day("shop") == set()
 
 
 def both_shapes_of_the_total(connection: Connection) -> None:

@@ -67,6 +67,16 @@ WHERE
     v.name = {name} AND NOT r.rolsuper
     AND NOT ((v.trusted OR NOT v.superuser) AND has_database_privilege(current_database(), 'CREATE'));
 
+-- name: index_beyond_its_definition
+SELECT 'tablespace ' || quote_ident(t.spcname) AS what
+FROM pg_class AS x
+INNER JOIN pg_tablespace AS t ON x.reltablespace = t.oid
+WHERE x.oid = to_regclass({index})
+UNION ALL
+SELECT 'statistics target ' || a.attstattarget || ' of ' || a.attname AS what
+FROM pg_attribute AS a
+WHERE a.attrelid = to_regclass({index}) AND a.attstattarget >= 0;
+
 -- name: who_we_are
 SELECT current_user;
 

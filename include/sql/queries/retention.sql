@@ -129,6 +129,9 @@ UPDATE schema_change.retired SET recovered_at = clock_timestamp() WHERE id = %(i
 -- name: mark_purged
 UPDATE schema_change.retired SET purged_at = clock_timestamp() WHERE id = %(id)s;
 
+-- name: is_there
+SELECT to_regnamespace('schema_change_retired') IS NOT NULL;
+
 -- name: nothing_is_kept
 UPDATE schema_change.retired SET purged_at = clock_timestamp() WHERE purged_at IS NULL;
 

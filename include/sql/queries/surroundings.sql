@@ -21,9 +21,14 @@ SET result = %(result)s
 WHERE run_id = %(run_id)s AND stage = %(stage)s;
 
 -- name: waited
-SELECT extract(EPOCH FROM clock_timestamp() - s.started_at)::double precision
+-- A look that could not be had, and is tried again, does not begin the time anew; a change that is validated again does.
+SELECT extract(EPOCH FROM clock_timestamp() - least(s.started_at, min(e.at)))::double precision
 FROM schema_change.stage AS s
-WHERE s.run_id = %(run_id)s AND s.stage = %(stage)s;
+LEFT JOIN schema_change.stage AS v ON s.run_id = v.run_id AND v.stage = 'validate'
+LEFT JOIN schema_change.event AS e
+    ON s.run_id = e.run_id AND e.kind = s.stage || '_begun' AND e.at >= v.finished_at
+WHERE s.run_id = %(run_id)s AND s.stage = %(stage)s
+GROUP BY s.started_at;
 
 -- name: index_scans
 -- Of a partitioned index, those of its partitions: it has no statistics of its own.

@@ -318,7 +318,7 @@ class Plan:
     risk: Risk = Risk.LOW
     risk_reasons: tuple[str, ...] = ()
     data_migration: bool = False
-    """Values that exist already are changed, so the owner of the data has a say."""
+    """Data that exists is changed or moved, so the owner of the data has a say."""
     notices: tuple[str, ...] = ()
     """What the reader of the plan must know, such as *one-way after cutover*."""
     one_way: tuple[str, ...] = ()

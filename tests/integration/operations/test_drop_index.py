@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+from psycopg import errors
+
 from schema_change.core.database import Connection
 from schema_change.core.errors import PreCheckFailed
 from tests.bench import Bench
@@ -40,3 +43,24 @@ def test_the_index_of_a_partitioned_table_goes_with_those_of_its_partitions(
     assert "event_kind" in refused.error.message
     lands(bench, [{"drop_index": {"index": "event_kind"}}])
     assert rows("SELECT count(*) FROM pg_indexes WHERE schemaname = 'public' AND tablename LIKE 'event%'") == [(0,)]
+
+
+def test_what_an_interrupted_build_left_is_dropped_in_contract(
+    bench: Bench, connection: Connection, rows: Rows
+) -> None:
+    with pytest.raises(errors.UniqueViolation):
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY wreck ON readings (station)")
+    connection.execute("CREATE INDEX CONCURRENTLY plain ON readings (station)")
+    connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'plain'::regclass")
+    operations = [{"drop_index": {"index": "wreck"}}, {"drop_index": {"index": "plain"}}]
+    comes_back(bench, operations)
+    lands(bench, operations)
+    assert rows("SELECT count(*) FROM pg_indexes WHERE tablename = 'readings'") == [(1,)]
+
+
+def test_what_an_index_could_not_get_back_is_told_before_it_is_dropped(bench: Bench, connection: Connection) -> None:
+    connection.execute("CREATE INDEX odd ON readings (lower(station))")
+    connection.execute("ALTER INDEX odd ALTER COLUMN 1 SET STATISTICS 500")
+    run = forward(bench, bench.write("900_odd", {"operations": [{"drop_index": {"index": "odd"}}]}))
+    assert isinstance(run.error, PreCheckFailed)
+    assert "public.odd could not be built again as it is" in run.error.message

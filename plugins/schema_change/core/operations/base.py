@@ -34,7 +34,7 @@ class Planned:
     filled: frozenset[tuple[Table, str]] = frozenset()
     """Columns whose values, or whose final shape, are there only after the backfill or from cutover on."""
     data_migration: bool = False
-    """Values that exist already are changed."""
+    """Data that exists is changed or moved, so the owner of the data has a say."""
     notices: tuple[str, ...] = ()
     touched: tuple[Table, ...] = ()
     """Relations whose catalog entries change though no row of theirs does: views, the other end of a foreign key."""
@@ -102,7 +102,21 @@ def expression_of(catalog: Catalog, parse: Callable[[str], Expression], fragment
     """Parse an expression of a change file whose functions mean the same to everybody; else raise PlanError."""
     expression = checked(parse, fragment, key)
     refuse_shadowed(catalog, expression.bare_functions, key)
+    _refuse_attributes(catalog, expression, key)
     return expression
+
+
+def _refuse_attributes(catalog: Catalog, expression: Expression, key: str) -> None:
+    """Raise PlanError for ``row.name`` where no table has such a column: it calls the function of that name."""
+    for row, name in (parts[-2:] for parts in expression.names if len(parts) > 1):
+        if any(relation.column(name) for relation in catalog.relations.values()):
+            continue
+        signatures = (f"{identifier(t.schema)}.{identifier(t.name)}" for t in catalog.relations)
+        if any(f"function public.{identifier(name)}({signature})" in catalog.objects for signature in signatures):
+            raise PlanError(
+                f"{key}: {row}.{name} calls the function public.{name} for the row",
+                hint="write the name of a column, or the call of the function as such",
+            )
 
 
 def refuse_shadowed(catalog: Catalog, names: Iterable[str], key: str) -> None:

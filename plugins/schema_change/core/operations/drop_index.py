@@ -8,6 +8,7 @@ from typing import ClassVar
 from psycopg import sql
 from pydantic import Field
 
+from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog, Constraint, Index, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import TableName
@@ -32,8 +33,9 @@ class DropIndex(Operation):
         relation, index = _find(catalog, name)
         _refuse_needed(catalog, relation, index)
         partitioned = relation.kind == "p"
-        # An index cannot be built again once duplicates came in, and that of partitions not in a single step.
-        undoable = not (partitioned or index.unique)
+        # An index cannot be built again once duplicates came in, that of partitions not in a single step, and what an
+        # interrupted build left not as the wreck it was.
+        undoable = not (partitioned or index.unique) and index.valid
         step = Step(
             phase=Phase.CUTOVER if undoable else Phase.CONTRACT,
             title=f"drop index {name} of {relation.table}",
@@ -52,7 +54,10 @@ class DropIndex(Operation):
         return Planned(
             catalog=catalog.with_relation(replace(relation, indexes=indexes)),
             steps=(step,),
-            data_checks=(_attached(name),) if relation.partition_of else (),
+            data_checks=(
+                *((_attached(name),) if relation.partition_of else ()),
+                *((_odd(name),) if undoable else ()),
+            ),
             touched=(relation.table, *(r.table for r in catalog.below(relation.table))),
         )
 
@@ -114,4 +119,16 @@ def _attached(index: Table) -> DataCheck:
         count=text(sql.SQL("SELECT count(*) {}").format(where)),
         sample=text(sql.SQL("SELECT h.inhparent::regclass::text {}").format(where)),
         remedy="drop that index instead; it takes those of the partitions with it",
+    )
+
+
+def _odd(index: Table) -> DataCheck:
+    """Return the check that an index has nothing its definition does not tell, which a rollback would lose."""
+    fragments = sqlfiles.block("queries/recipes", "index_beyond_its_definition")
+    found = text(fragments.format(index=sql.Literal(index.quoted)))
+    return DataCheck(
+        name=f"{index} could not be built again as it is",
+        count=text(sql.SQL("SELECT count(*) FROM ({}) AS o").format(sql.SQL(found))),
+        sample=found,
+        remedy="move it to the default tablespace or reset its statistics targets first, or drop it in a raw change",
     )

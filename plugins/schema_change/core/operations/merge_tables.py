@@ -87,6 +87,7 @@ class MergeTables(Operation):
             data_checks=(*self._unmatched(link), *dropped.data_checks),
             written=(into.table, merge.gone.table),
             filled=frozenset((into.table, c.name) for c in merge.columns),
+            data_migration=True,
             notices=tuple(_notices(merge)),
             touched=dropped.touched,
             retired=dropped.retired,

@@ -168,7 +168,7 @@ class SplitTable(Operation):
             data_checks=(*self._checks(link), *dropped.checks),
             written=(table, link.one),
             filled=frozenset((link.one, c.name) for c in split.new.columns),
-            data_migration=bool(link.order) and bool(split.dropped),
+            data_migration=True,
             notices=tuple(_notices(split)),
             retired=dropped.retired,
         )

@@ -109,6 +109,7 @@ class TableVersion(Operation):
             written=(old.table, new.table),
             read=tuple(t for v in versions.up for t in parse_expression(v.expression).tables),
             filled=frozenset((new.table, c.name) for c in new.columns),
+            data_migration=True,
             notices=tuple(_notices(version)),
             touched=(*retired.touched, *((view.relation.table,) if view else ())),
             one_way=self._one_way(version),

@@ -42,7 +42,7 @@ def make_plan(change: Change, catalog: Catalog) -> Plan:
         retired=tuple(kept for part in parts for kept in part.retired),
         fingerprint=catalog.restricted(scope).fingerprint,
     )
-    risk, reasons = assess(plan, catalog)
+    risk, reasons = assess(plan, catalog, parts[-1].catalog if parts else catalog)
     return replace(plan, risk=risk, risk_reasons=reasons)
 
 

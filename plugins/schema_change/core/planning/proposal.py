@@ -107,4 +107,4 @@ def _data_migration(plan: Plan, before: Catalog) -> str:
         parts.append(f"{rows} to be {fill.verb} ({fill.what})")
     if parts:
         return f"yes: {'; '.join(parts)}"
-    return "yes: values that exist already are changed" if plan.data_migration else "no"
+    return "yes: data that exists is changed or moved" if plan.data_migration else "no"

@@ -103,7 +103,7 @@ def data_loss(plan: Plan, catalog: Catalog) -> Rating:
     reasons = [f"drops {kept.what}, kept for {counted(kept.keep_days, 'day')}" for kept in plan.retired]
     reasons += [f"contract drops the old {what}; its values were carried over before" for what in carried]
     if plan.data_migration:
-        reasons.append("values that exist already are changed; the backup has them")
+        reasons.append("data that exists is changed or moved; the backup has it")
     if reasons:
         return Rating("medium", "; ".join(dict.fromkeys(reasons)))
     return Rating("low", "no existing value is changed or removed")

@@ -12,9 +12,9 @@ _LARGE_TABLE_BYTES = 10 * 1024**3
 _MANY_ROWS = 10_000_000
 
 
-def assess(plan: Plan, catalog: Catalog) -> tuple[Risk, tuple[str, ...]]:
-    """Return the risk and the reasons for it, highest first."""
-    reasons = sorted(_reasons(plan, catalog), key=lambda r: -r[0].rank)
+def assess(plan: Plan, catalog: Catalog, after: Catalog | None = None) -> tuple[Risk, tuple[str, ...]]:
+    """Return the risk and the reasons for it, highest first; ``after`` is the catalog that the plan leads to."""
+    reasons = sorted((*_reasons(plan, catalog), *_of_shape(catalog, after or catalog)), key=lambda r: -r[0].rank)
     if not reasons:
         return Risk.LOW, ("every step is brief or lets reads and writes go on, and can be undone",)
     return reasons[0][0], tuple(f"{risk.value}: {why}" for risk, why in reasons)
@@ -28,7 +28,7 @@ def unrated(reason: str) -> str:
 
 def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
     if plan.data_migration:
-        yield Risk.HIGH, "values that exist already are changed"
+        yield Risk.HIGH, "data that exists is changed or moved"
     for reason in plan.one_way:
         yield Risk.HIGH, f"one-way after cutover: {reason}"
     for kept in plan.retired:
@@ -36,6 +36,15 @@ def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
     yield from _of_steps(plan)
     yield from _of_findings(plan)
     yield from _of_tables(plan, catalog)
+
+
+def _of_shape(catalog: Catalog, after: Catalog) -> Iterator[tuple[Risk, str]]:
+    """Yield what an application that knows only the old shape will miss."""
+    for table, old in catalog.relations.items():
+        new = after.get(table)
+        names = [str(table)] if new is None else [f"{table}.{c.name}" for c in old.columns if not new.column(c.name)]
+        if names:
+            yield Risk.MEDIUM, f"an application that still uses {', '.join(names)} fails once the change has landed"
 
 
 def _of_steps(plan: Plan) -> Iterator[tuple[Risk, str]]:

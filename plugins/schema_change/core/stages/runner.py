@@ -15,6 +15,7 @@ from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, RunRow, get_run
+from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import (
     BACKFILL_DAG,
@@ -30,6 +31,7 @@ from schema_change.core.stages import (
 )
 from schema_change.core.stages.request import Options, Request, StageResult
 from schema_change.core.stages.session import Session, open_session
+from schema_change.core.surroundings.hooks import hooks_started
 from schema_change.core.surroundings.timing import WITHIN_WINDOW, opens_at, waits
 
 log = logging.getLogger(__name__)
@@ -200,13 +202,13 @@ class Runner:
     def _closed(self, session: Session, stage: str) -> StageResult | None:
         """Return ``waiting`` outside the change's window or in a blackout. Raises ExecutionError when it refuses.
 
-        What has begun to remove the old shape goes on: it must not be left half done until the next night.
+        What has begun goes on: it must not be left half done, or services stopped, until the next night.
         """
         planned = self.request.change
-        if planned is None or stage not in WITHIN_WINDOW or session.journal.run.status == "contracting":
+        if planned is None or stage not in WITHIN_WINDOW:
             return None
         closed = opens_at(planned, datetime.now(UTC))
-        if closed is None:
+        if closed is None or _has_begun(session.journal, stage):
             return None
         if not waits(planned):
             raise ExecutionError(f"{stage} may not start now: {closed}", hint="start a new run in time")
@@ -242,6 +244,14 @@ class Runner:
         if stage in {"rollback", "verify_rollback", "report"}:
             return StageResult(stage, "skipped", "there is no journal: nothing was ever changed")
         raise JournalError("this run was never planned", hint="see the plan task's error")
+
+
+def _has_begun(journal: Journal, stage: str) -> bool:
+    """Tell whether an earlier try of a stage did anything that others can see."""
+    if stage == "cutover":
+        steps = (row for row in journal.steps() if row.planned.phase is Phase.CUTOVER)
+        return any(row.status != "planned" for row in steps) or hooks_started(journal, "before_cutover")
+    return journal.run.status == {"migrate": "running", "contract": "contracting"}[stage]
 
 
 def _write_end(connection: Connection, run_id: UUID, stage: str, status: str, result: dict[str, object]) -> None:

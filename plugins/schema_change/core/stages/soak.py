@@ -20,16 +20,18 @@ from schema_change.core.wording import counted
 def soak(session: Session) -> StageResult:
     """Look once; return ``waiting`` until the time is over and the last look was good.
 
-    The journal keeps when it began and how many looks in a row were bad. Raises ValidationFailed when those are as
+    The journal keeps when it began, also when a look could not be had meanwhile and is tried again, and how many looks in a row were bad. Raises ValidationFailed when those are as
     many as the change allows, or when what the change made is gone: the run is then rolled back.
     """
     wanted = session.surroundings.soak
     if wanted is None:
         return StageResult("soak", "skipped", "the change has no soak")
+    earlier = session.journal.stages()["soak"].result
+    if "count" not in earlier:
+        session.journal.event("soak_begun", f"for {wanted.hours:g} hours")
     check_shape(session)
     looks = look_around(session.surroundings, patient=False)
     wrong = bad(looks)
-    earlier = session.journal.stages()["soak"].result
     data: dict[str, Any] = {
         "count": earlier.get("count", 0) + 1,
         "bad_in_a_row": earlier.get("bad_in_a_row", 0) + 1 if wrong else 0,

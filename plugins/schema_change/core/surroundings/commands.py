@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -64,13 +63,25 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, alive: Callable[[]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the program with everything it started: politely, then not."""
+    """End the program with everything it started: politely, then not, also what outlives the program itself."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
+        deadline = time.monotonic() + _GRACE_S
+        there = _signalled(process, number)
+        while there and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S / 4)
+            there = _signalled(process, 0)
+        if not there:
             return
+
+
+def _signalled(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to a program and all it started, or with 0 none; False when nobody is left."""
+    process.poll()  # one that has ended would count until it is asked for
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _tail(output: IO[bytes]) -> str:

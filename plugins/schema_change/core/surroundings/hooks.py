@@ -111,6 +111,11 @@ def described(hook: Hook) -> str:
     return f"{hook.http.method} {hook.http.url}" if hook.http else shlex.join(hook.run or ())
 
 
+def hooks_started(journal: Journal, point: str) -> bool:
+    """Tell whether a hook of a point was ever started."""
+    return any(e.kind == _STARTED and e.object_name.partition("[")[0] == point for e in journal.events())
+
+
 def failed_hooks(journal: Journal, *points: str) -> list[str]:
     """Return what the hooks of these points said that failed last."""
     failed: dict[str, str] = {}

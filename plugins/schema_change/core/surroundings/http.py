@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +18,7 @@ from schema_change.core.surroundings.environment import expanded, values_in, wit
 from schema_change.core.surroundings.models import HttpCall, PrometheusCheck
 
 _SHOWN = 200
+_MAX_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +29,64 @@ class Answer:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: the status, the body, and how long it took to the end of it."""
+
+    status: int
+    text: str
+    took_ms: float
+
+
+def send(method: str, url: str, *, timeout_s: float, headers: Mapping[str, str], **more: Any) -> Reply:
+    """Send one request and read its answer. Raises httpx.HTTPError, also when the answer does not end in time."""
+    started = time.monotonic()
+    body = bytearray()
+    with _unlogged(), httpx.stream(method, url, headers=headers, timeout=timeout_s, **more) as response:
+        # The time-out of httpx begins anew with every piece that comes.
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > _MAX_BYTES:
+                raise httpx.DecodingError(f"the answer has more than {_MAX_BYTES >> 20} MB")
+            if time.monotonic() - started > timeout_s:
+                raise httpx.ReadTimeout(f"the answer was not complete after {timeout_s:g} s")
+    took_ms = (time.monotonic() - started) * 1000
+    return Reply(response.status_code, body.decode(response.encoding or "utf-8", errors="replace"), took_ms)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep this thread's requests out of the log: httpx writes their whole URL there, with what may be a secret."""
+    thread = threading.get_ident()
+    logger = logging.getLogger("httpx")
+
+    def not_ours(_: logging.LogRecord) -> bool:
+        return threading.get_ident() != thread
+
+    logger.addFilter(not_ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(not_ours)
+
+
 def call(request: HttpCall) -> Answer:
     """Send the request once. Raises ConfigurationError when a variable it names is not set."""
     url = expanded(request.url)
     headers = {name: expanded(value) for name, value in request.headers.items()}
     try:
-        response = httpx.request(
-            request.method, url, headers=headers, json=request.body, timeout=request.timeout_s, follow_redirects=False
+        reply = send(
+            request.method,
+            url,
+            timeout_s=request.timeout_s,
+            headers=headers,
+            json=request.body,
+            follow_redirects=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Answer(ok=False, message=safe(f"no answer: {error or type(error).__name__}", request))
-    took_ms = response.elapsed.total_seconds() * 1000
-    said = f"{response.status_code} in {took_ms:.0f} ms"
-    problem = _problem(request, response, took_ms)
+    said = f"{reply.status} in {reply.took_ms:.0f} ms"
+    problem = _problem(request, reply)
     return Answer(ok=problem is None, message=safe(f"{said}, but {problem}" if problem else said, request))
 
 
@@ -43,20 +95,22 @@ def safe(text: str, request: HttpCall | PrometheusCheck) -> str:
     return without_secrets(text, values_in((request.url, *request.headers.values()))).replace("\0", "")
 
 
-def _problem(request: HttpCall, response: httpx.Response, took_ms: float) -> str | None:
-    if request.status is None and not response.is_success:
-        return f"expected any 2xx: {response.text[:_SHOWN]}"
-    if request.status is not None and response.status_code != request.status:
-        return f"expected {request.status}: {response.text[:_SHOWN]}"
-    if request.latency_ms is not None and took_ms > request.latency_ms:
+def _problem(request: HttpCall, reply: Reply) -> str | None:
+    # Cut only when the secrets are out: the half of one would not be known again.
+    shown = safe(reply.text, request)[:_SHOWN]
+    if request.status is None and not 200 <= reply.status < 300:
+        return f"expected any 2xx: {shown}"
+    if request.status is not None and reply.status != request.status:
+        return f"expected {request.status}: {shown}"
+    if request.latency_ms is not None and reply.took_ms > request.latency_ms:
         return f"expected an answer within {request.latency_ms} ms"
-    return None if request.json_schema is None else _misfit(request.json_schema, response)
+    return None if request.json_schema is None else _misfit(request, request.json_schema, reply)
 
 
-def _misfit(schema: dict[str, Any], response: httpx.Response) -> str | None:
+def _misfit(request: HttpCall, schema: dict[str, Any], reply: Reply) -> str | None:
     try:
-        body = response.json()
+        body = json.loads(reply.text)
     except ValueError:
-        return f"expected JSON: {response.text[:_SHOWN]}"
+        return f"expected JSON: {safe(reply.text, request)[:_SHOWN]}"
     error = next(iter(Draft202012Validator(schema).iter_errors(body)), None)
-    return None if error is None else f"{error.json_path} does not fit: {error.message[:_SHOWN]}"
+    return None if error is None else f"{error.json_path} does not fit: {safe(error.message, request)[:_SHOWN]}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import httpx
 
 from schema_change.core.surroundings.environment import expanded
-from schema_change.core.surroundings.http import Answer, safe
+from schema_change.core.surroundings.http import Answer, safe, send
 from schema_change.core.surroundings.models import PrometheusCheck
 
 _SHOWN = 3
@@ -19,15 +20,15 @@ def ask(check: PrometheusCheck) -> Answer:
     url = f"{expanded(check.url).rstrip('/')}/api/v1/query"
     headers = {name: expanded(value) for name, value in check.headers.items()}
     try:
-        response = httpx.get(url, params={"query": check.query}, headers=headers, timeout=check.timeout_s)
-        answer: dict[str, Any] = response.json()
+        reply = send("GET", url, timeout_s=check.timeout_s, headers=headers, params={"query": check.query})
+        answer: dict[str, Any] = json.loads(reply.text)
         if answer["status"] != "success":
             return Answer(ok=False, message=safe(f"Prometheus refused: {answer.get('error', answer)}", check))
         values = _values(answer["data"])
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Answer(ok=False, message=safe(f"no answer: {error or type(error).__name__}", check))
     except (ValueError, KeyError, TypeError):
-        return Answer(ok=False, message=f"{response.status_code}, but no answer that Prometheus would give")
+        return Answer(ok=False, message=f"{reply.status}, but no answer that Prometheus would give")
     if not values:
         return Answer(ok=False, message="the result is empty; write '… or vector(0)' where that means zero")
     bad = [f"{name}{value:g}" for name, value in values if not _within(value, check)]

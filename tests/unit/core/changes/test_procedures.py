@@ -73,6 +73,11 @@ def test_every_parameter_is_a_key_of_its_operation_and_says_what_it_is(name: str
     [
         ({"fill": "(SELECT max(salary) FROM hr.people)"}, "fill: hr.people is read"),
         ({"fill": "public.steal(orders.id)"}, r"fill: public.steal\(\) is called"),
+        ({"fill": "(SELECT max(a) FROM crosstab('SELECT 1') AS c (a int))"}, "fill: a subquery is run"),
+        ({"fill": "orders.id OPERATOR(public.+) 1"}, r"fill: operator public.\+ is called"),
+        ({"fill": "(orders).steal"}, "fill: a field of a composite value"),
+        ({"default": "current_setting('primary_conninfo')"}, r"default: current_setting\(\) is called"),
+        ({"default": "5", "fill": 5}, "fill: "),
         ({"default": "nextval('s')"}, "default: "),
         ({"fill": "1; DROP TABLE orders"}, "fill: "),
         ({"column": "x" * 64}, "column: .*64 bytes"),
@@ -84,6 +89,24 @@ def test_what_a_form_may_not_ask_for_is_refused_by_name(values: dict[str, Any], 
     with pytest.raises(ConfigurationError, match=message) as refused:
         change("add_column", **{"table": "orders", "column": "paid", "type": "integer", **values})
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("item", ["public.steal(id)", "(id OPERATOR(public.+) 1)", "((orders).steal)"])
+def test_the_items_of_an_index_are_no_way_around_it(item: str) -> None:
+    with pytest.raises(ConfigurationError, match="columns: .* which a form may not ask for"):
+        change("add_index", table="orders", columns=["id", item])
+    made = change("add_index", table="orders", columns=["My Id", "lower(name) DESC", "day text_pattern_ops"])
+    assert made.canonical()["operations"] == [
+        {"create_index": {"table": "orders", "columns": ["My Id", "lower(name) DESC", "day text_pattern_ops"]}}
+    ]
+
+
+def test_a_function_is_postgresqls_own_whatever_a_user_or_an_extension_calls_theirs() -> None:
+    fill = "généré || lower(substring(orders.name from 2)) /* x */ || crosstab2('SELECT 1') -- y"
+    [operation] = change("add_column", table="orders", column="a", type="text", fill=fill).canonical()["operations"]
+    assert operation["add_column"]["fill"] == (
+        "généré || pg_catalog.lower(substring(orders.name from 2))   || pg_catalog.crosstab2('SELECT 1')"
+    )
 
 
 def test_nulls_are_filled_only_with_a_value() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,3 +151,13 @@ def test_what_a_generated_column_cannot_be_is_refused(
 def test_a_column_has_one_source_of_values(keys: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         plan(**keys)
+
+
+def test_a_function_is_not_called_in_the_guise_of_a_column() -> None:
+    known = replace(catalog(), objects={"function public.steal(public.readings)": ""})
+    operation = AddColumn.model_validate(
+        {"table": "readings", "column": {"name": "x", "type": "text"}, "fill": "readings.steal"}
+    )
+    with pytest.raises(PlanError, match=r"fill: readings.steal calls the function public.steal for the row"):
+        operation.plan(known, PlanContext("1"))
+    operation.plan(catalog(), PlanContext("1"))

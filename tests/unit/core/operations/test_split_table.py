@@ -49,7 +49,7 @@ def test_the_steps_in_their_phases_and_locks() -> None:
     assert copy.backfill is not None
     assert (copy.backfill.key, copy.backfill.new_rows) == (("id",), NewRows.TRIGGER)
     assert contract.statements[-1].endswith('DROP COLUMN IF EXISTS "station_name", DROP COLUMN IF EXISTS "state"')
-    assert not planned.data_migration
+    assert planned.data_migration
 
 
 def test_the_catalog_afterwards_has_the_new_table_and_not_the_dropped_columns() -> None:

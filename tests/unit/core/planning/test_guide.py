@@ -120,7 +120,7 @@ def test_findings_come_with_remedy_or_with_the_reason_they_are_waived(tmp_path: 
 
 def test_the_risk_is_said_once(tmp_path: Path) -> None:
     guide = _guide(_change(tmp_path, {"operations": [FILL_NULLS]}))
-    assert "| Risk | **high** | values that exist already are changed |" in guide.markdown
+    assert "| Risk | **high** | data that exists is changed or moved |" in guide.markdown
 
 
 def test_the_latest_rehearsal_gives_the_duration(tmp_path: Path) -> None:

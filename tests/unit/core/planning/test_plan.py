@@ -106,7 +106,7 @@ def test_the_risk_and_its_reasons_are_part_of_the_plan(change: MakeChange) -> No
     plan = make_plan(change(fill), CATALOG)
     assert plan.risk is Risk.HIGH
     assert plan.data_migration
-    assert plan.risk_reasons[0].startswith("high: values that exist already are changed")
+    assert plan.risk_reasons[0].startswith("high: data that exists is changed or moved")
 
 
 def test_a_table_that_is_not_there_is_named(change: MakeChange) -> None:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from schema_change.core.errors import ExecutionError
+from schema_change.core.surroundings import commands
 from schema_change.core.surroundings.commands import run_command
 from schema_change.core.surroundings.environment import for_program
 
@@ -61,5 +62,28 @@ def test_a_program_is_ended_with_everything_it_started(tmp_path: Path, reason: s
     with pytest.raises(ExecutionError, match=r"^ended") as caught:
         run_command(python(text), ENVIRONMENT, timeout_s, wanted)
     assert caught.value.data["output"] == "begun"
+    pid = int(child.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).wait(10) is None
+
+
+def test_what_a_program_started_is_ended_though_it_does_not_listen_and_the_program_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_GRACE_S", 0.5)
+    child = tmp_path / "child"
+    deaf = (
+        "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"pathlib.Path({str(child)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    )
+    text = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {deaf!r}]); time.sleep(600)"
+    ready = time.monotonic() + 20
+
+    def wanted() -> bool:
+        while not (child.exists() and child.read_text()) and time.monotonic() < ready:
+            time.sleep(0.01)
+        return False
+
+    with pytest.raises(ExecutionError, match=r"^ended"):
+        run_command(python(text), ENVIRONMENT, 600, wanted)
     pid = int(child.read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).wait(10) is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
 import pytest
 
 from schema_change.core.errors import ConfigurationError
+from schema_change.core.surroundings import http
 from schema_change.core.surroundings.http import call
 from schema_change.core.surroundings.models import HttpCall, PrometheusCheck, Surroundings
 from schema_change.core.surroundings.prometheus import ask
@@ -65,6 +67,29 @@ def test_secrets_come_from_the_environment_and_are_in_no_message(web: Web, monke
     monkeypatch.delenv("API_TOKEN")
     with pytest.raises(ConfigurationError, match="API_TOKEN is not set"):
         call(request(f"{web.url}/deploy", headers=headers))
+
+
+def test_a_secret_in_a_url_or_cut_in_half_is_told_nowhere(
+    web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "t0psecret-" + "x" * 300
+    monkeypatch.setenv("API_TOKEN", secret)
+    web.answers["/hook"] = (500, f"you sent {secret}")
+    with caplog.at_level(logging.INFO):
+        found = call(request(f"{web.url}/hook?token=${{API_TOKEN}}"))
+        ask(PrometheusCheck.model_validate({"url": f"{web.url}/${{API_TOKEN}}", "query": "up", "max": 1}))
+    assert len(web.asked) == 2
+    assert "t0psecret" not in found.message + caplog.text
+
+
+def test_an_answer_that_does_not_end_is_given_up(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.answers["/drip"] = (200, "x" * 40)
+    web.pause_s = 0.05
+    found = call(request(f"{web.url}/drip", timeout_s=0.2))
+    assert (found.ok, found.message) == (False, "no answer: the answer was not complete after 0.2 s")
+    monkeypatch.setattr(http, "_MAX_BYTES", 10)
+    web.pause_s = 0
+    assert "more than" in call(request(f"{web.url}/drip")).message
 
 
 def test_it_keeps_asking_while_it_may(web: Web) -> None:
