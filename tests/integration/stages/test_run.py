@@ -18,7 +18,7 @@ from schema_change.core.errors import (
     ValidationFailed,
 )
 from schema_change.core.stages.runner import Runner
-from tests.bench import Bench, Run
+from tests.bench import FORWARD, Bench, Run
 
 Rows = Callable[[str], list[Any]]
 
@@ -89,6 +89,26 @@ def test_a_broken_expectation_rolls_everything_back(bench: Bench, rows: Rows) ->
     assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
     assert rows("SELECT status FROM schema_change.data_quality_results WHERE check_id = 'not_frozen'") == [("failed",)]
     assert rows("SELECT count(*) FROM schema_change.owner") == [(0,)]
+
+
+ROW_COUNT = """
+name: same_rows
+table: public.readings
+expectations:
+  - type: expect_table_row_count_to_equal
+    kwargs: {value: {$PARAMETER: rows_before_readings}}
+"""
+
+
+def test_rows_are_as_many_as_before(bench: Bench, rows: Rows) -> None:
+    bench.expectations("rows.yaml", ROW_COUNT)
+    change = bench.write("001_rows", {"operations": [FILL], "expectations": "rows.yaml"})
+    run = Run(bench.request(change, skip_rehearsal=True))
+    for stage in FORWARD[: FORWARD.index("validate")]:
+        assert run.try_stage(stage), run.error
+    rows("DELETE FROM readings WHERE id = 1")
+    assert not run.try_stage("validate")
+    assert "row_count" in str(run.error)
 
 
 def test_nulls_that_were_filled_are_nulls_again_after_a_rollback(bench: Bench, rows: Rows) -> None:

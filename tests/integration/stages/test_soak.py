@@ -120,6 +120,19 @@ def test_a_soak_goes_on_though_the_file_was_edited(bench: Bench) -> None:
     assert "47 h 59 min left" in again.summary or "48 h 00 min left" in again.summary
 
 
+def test_a_look_that_could_not_be_had_does_not_begin_the_soak_anew(bench: Bench, rows: Rows) -> None:
+    run = prepared(bench, {"soak": {"hours": 48}})
+    assert Runner(run.request).run("soak").status == "waiting"
+    rows("UPDATE schema_change.stage SET finished_at = finished_at - interval '40 hours' WHERE stage = 'validate'")
+    rows("UPDATE schema_change.event SET at = at - interval '40 hours' WHERE kind = 'soak_begun'")
+    # As a connection that is lost leaves it.
+    lost = 'status = \'failed\', finished_at = now(), result = \'{"error": "lost"}\''
+    rows(f"UPDATE schema_change.stage SET {lost} WHERE stage = 'soak'")
+    again = Runner(run.request).run("soak")
+    assert again.status == "waiting"
+    assert "7 h 59 min left" in again.summary or "8 h 00 min left" in again.summary
+
+
 # -- window and blackouts ---------------------------------------------------------------------------------------------
 
 
@@ -195,3 +208,21 @@ def test_a_contract_that_has_begun_goes_on_outside_the_window(bench: Bench, rows
     again = Run(moved(run.request, Window(LATER, LATEST)))
     assert again.try_stage("contract"), again.error
     assert again.results["contract"].status == "done"
+
+
+def test_a_cutover_that_has_stopped_a_service_goes_on_outside_the_window(bench: Bench, rows: Rows) -> None:
+    """A hook, or a step, was through when the task was lost; the next try must not wait for the next night."""
+    run = prepared(bench, {"hooks": {"before_cutover": [{"run": ["true"]}, {"run": ["false"]}]}}, to="cutover")
+    assert not run.try_stage("cutover")
+    again = Run(moved(run.request, Window(LATER, LATEST)))
+    assert not again.try_stage("cutover")
+    assert "before_cutover[1] failed" in str(again.error)
+    assert rows("SELECT count(*) FROM schema_change.event WHERE kind = 'hook' AND message LIKE 'true%'") == [(1,)]
+
+
+def test_a_migrate_that_has_begun_goes_on_outside_the_window(bench: Bench, rows: Rows) -> None:
+    run = prepared(bench, {"hooks": {"before_migrate": [{"run": ["false"]}]}}, to="migrate")
+    assert not run.try_stage("migrate")
+    again = Run(moved(run.request, Window(LATER, LATEST, outside="refuse")))
+    assert not again.try_stage("migrate")
+    assert "before_migrate[0] failed" in str(again.error)

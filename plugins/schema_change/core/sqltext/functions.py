@@ -1,7 +1,7 @@
 """What is known of functions by name: which have side effects, which are volatile, which are aggregates.
 
-Sessions of ours have an empty search_path, so a name without a schema is one of pg_catalog. A test compares these
-lists with pg_proc: every volatile function of pg_catalog is either harmless or refused.
+A name without a schema is one of pg_catalog, or of schema public. A test compares these lists with pg_proc: every
+volatile function of pg_catalog is either harmless or refused.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ _REFUSED = re.compile(
 )
 _REFUSED_OF_EXTENSIONS = re.compile(r"dblink.*|lo_manage|http|http_(?:get|post|put|patch|delete|head)|aws_.*")
 
+#: A name without a schema may be that of an extension in public, of which the catalog does not tell.
+_VOLATILE_OF_EXTENSIONS = re.compile(
+    r"uuid_generate_v(?:1mc|[1467])|gen_random_\w+|gen_salt|(?:gen|generate)_ulid|uuidv[147]|nanoid|normal_rand"
+    r"|pgp_\w*encrypt\w*"
+)
+
 _AGGREGATE = re.compile(
     r"any_value|(?:array_|string_|xml|jsonb?_|jsonb?_object_|range_|range_intersect_)agg(?:_unique)?(?:_strict)?|avg|bit_(?:and|or|x?or)"
     r"|bool_(?:and|or)|count|every|max|min|mode|percentile_\w+|sum|(?:stddev|var|variance|covar|corr|regr)(?:_\w+)?"
@@ -48,7 +54,7 @@ def is_refused(name: str) -> bool:
 
 def may_be_volatile(name: str) -> bool:
     """Tell whether a function is volatile, or one of a user's schema, of which the text tells nothing."""
-    return "." in name or _last(name) in HARMLESS_VOLATILE
+    return "." in name or name in HARMLESS_VOLATILE or _VOLATILE_OF_EXTENSIONS.fullmatch(name) is not None
 
 
 def is_aggregate(name: str) -> bool:

@@ -20,8 +20,9 @@ from schema_change.core.wording import counted
 def soak(session: Session) -> StageResult:
     """Look once; return ``waiting`` until the time is over and the last look was good.
 
-    The journal keeps when it began, also when a look could not be had meanwhile and is tried again, and how many looks in a row were bad. Raises ValidationFailed when those are as
-    many as the change allows, or when what the change made is gone: the run is then rolled back.
+    The journal keeps when it began, also for the next try when a look could not be had, and how many looks in a row
+    were bad. Raises ValidationFailed when those are as many as the change allows, or when what the change made is gone:
+    the run is then rolled back.
     """
     wanted = session.surroundings.soak
     if wanted is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from schema_change.core.backup.checksums import TableChecksum
 from schema_change.core.errors import ValidationFailed
 from schema_change.core.model import to_json
 from schema_change.core.operations.sql import Sql
@@ -29,7 +30,13 @@ def validate(session: Session) -> StageResult:
     suites = _suites(session)
     outcome = ValidationOutcome(())
     if suites:
-        outcome = run_suites(session.target, suites, docs=session.request.folder / "docs", run_name=str(session.run_id))
+        outcome = run_suites(
+            session.target,
+            suites,
+            docs=session.request.folder / "docs",
+            run_name=str(session.run_id),
+            parameters=_rows_before(session),
+        )
         store_results(session.work, outcome.outcomes, run_id=str(session.run_id), dag_id=session.request.requested_from)
     data = _describe(outcome)
     if outcome.blocking:
@@ -87,6 +94,12 @@ def run_verify_script(session: Session) -> None:
                 session.work.execute(statement.encode())
     except psycopg.Error as error:
         raise ValidationFailed(f"verify.sql: {str(error).strip()}", hint="the run is rolled back") from error
+
+
+def _rows_before(session: Session) -> dict[str, int]:
+    """Return what suites may refer to as parameters: how many rows each table of the backup had."""
+    tables = (session.journal.run.checksums_before or {}).get("tables", [])
+    return {f"rows_before_{c.table.name}": c.rows for c in map(TableChecksum.from_json, tables)}
 
 
 def _suites(session: Session) -> tuple[Suite, ...]:

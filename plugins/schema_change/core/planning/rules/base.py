@@ -15,6 +15,7 @@ from pglast.stream import RawStream
 from schema_change.core.catalog.model import OWN_PARTS, Catalog, Constraint, Index, Relation
 from schema_change.core.model import Step
 from schema_change.core.names import Table
+from schema_change.core.recipes import sizes
 from schema_change.core.sqltext import grammar, locks
 from schema_change.core.sqltext.grammar import Node, is_a
 from schema_change.core.sqltext.statements import Statement
@@ -122,6 +123,11 @@ class Scene:
             return None
         filled = relation.rows > 0 or relation.bytes > _EMPTY_BYTES
         return relation if filled or any(map(self.busy, self.partitions(table))) else None
+
+    def is_large(self, table: Table) -> bool:
+        """Tell whether a table is too large to be written anew while nobody can use it."""
+        relation = self.catalog.get(table)
+        return relation is not None and not sizes.is_small(self.catalog, relation)
 
     def partitions(self, table: Table) -> tuple[Table, ...]:
         """Return the partitions of a table, one level down."""
