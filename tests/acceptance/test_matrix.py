@@ -165,22 +165,23 @@ def forward(run: Run, stages: tuple[str, ...] = _CHANGING) -> bool:
     return all(run.try_stage(stage) for stage in stages)
 
 
+_LEFT_BEHIND = (
+    # Functions of ours; one that guards a table of the registry belongs there.
+    """SELECT p.proname FROM pg_proc p WHERE pronamespace = 'schema_change'::regnamespace AND NOT EXISTS (
+        SELECT FROM pg_trigger t
+        WHERE t.tgfoid = p.oid AND NOT tgisinternal AND t.tgrelid::regclass::text LIKE 'schema_change.%')""",
+    "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid",
+    "SELECT table_name FROM schema_change.owner",
+    """SELECT relname FROM pg_class
+        WHERE relnamespace = 'schema_change_retired'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+        AND relname NOT IN (SELECT kept_name FROM schema_change.retired)""",
+)
+
+
 def leftovers(target: Target) -> list[Any]:
     """Return what no run may leave behind: our functions, invalid indexes, ownership, kept tables nobody knows of."""
     with target.connect("look") as session:
-        return [
-            session.execute(query).fetchall()
-            for query in (
-                b"SELECT p.proname FROM pg_proc p WHERE pronamespace = 'schema_change'::regnamespace"
-                b" AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid AND NOT tgisinternal"
-                b" AND t.tgrelid::regclass::text LIKE 'schema_change.%')",
-                b"SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid",
-                b"SELECT table_name FROM schema_change.owner",
-                b"SELECT relname FROM pg_class WHERE relnamespace = 'schema_change_retired'::regnamespace"
-                b" AND relkind IN ('r', 'p') AND NOT relispartition"
-                b" AND relname NOT IN (SELECT kept_name FROM schema_change.retired)",
-            )
-        ]
+        return [session.execute(query.encode()).fetchall() for query in _LEFT_BEHIND]
 
 
 def assert_landed(scene: Scene, target: Target) -> None:

@@ -67,6 +67,14 @@ WHERE
     v.name = {name} AND NOT r.rolsuper
     AND NOT ((v.trusted OR NOT v.superuser) AND has_database_privilege(current_database(), 'CREATE'));
 
+-- name: extension_brings_schema
+-- CREATE EXTENSION makes the schema that its control file asks for, and DROP EXTENSION leaves it behind.
+SELECT DISTINCT v.schema::text AS what
+FROM pg_available_extensions AS e
+INNER JOIN pg_available_extension_versions AS v
+    ON e.name = v.name AND v.version = coalesce({version}, e.default_version)
+WHERE v.name = {name} AND v.schema IS NOT NULL AND to_regnamespace(quote_ident(v.schema)) IS NULL;
+
 -- name: index_beyond_its_definition
 SELECT 'tablespace ' || quote_ident(t.spcname) AS what
 FROM pg_class AS x

@@ -11,7 +11,8 @@ BEGIN
     END IF;
     -- Whoever changes these values locks the row FOR UPDATE, and so waits until this row can be seen and changed too.
     SELECT {theirs} INTO theirs FROM {one} AS schema_change_one WHERE {same_key} FOR KEY SHARE OF schema_change_one;
-    IF NOT FOUND THEN
+    -- A row that is there already makes this INSERT fail or ON CONFLICT: nothing may be left of it.
+    IF NOT FOUND AND (TG_OP = 'UPDATE' OR NOT {has_its_like}) THEN
         {ensure};
         SELECT {theirs} INTO theirs FROM {one} AS schema_change_one WHERE {same_key} FOR KEY SHARE OF schema_change_one;
     END IF;
@@ -61,6 +62,20 @@ IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NOT {key_kept}) THEN
         UPDATE {many} AS schema_change_many SET {nothing} WHERE {same_key} AND {something};
     END IF;
 
+-- name: clear_all_body
+#variable_conflict use_column
+BEGIN
+    UPDATE {many} AS schema_change_many SET {nothing} WHERE {something};
+    RETURN NULL;
+END;
+
+-- name: recompute_all_body
+#variable_conflict use_column
+BEGIN
+    UPDATE {one} AS schema_change_one SET {values} FROM ({derived}) AS schema_change_group WHERE {differs};
+    RETURN NULL;
+END;
+
 -- name: recompute_body
 #variable_conflict use_column
 DECLARE
@@ -97,17 +112,19 @@ SELECT DISTINCT {key}
         WHERE {keyed} ORDER BY {order}
 
 -- name: group
-SELECT {columns} FROM {many} AS {row} WHERE {same_key} GROUP BY {key}
+-- A key that has lost its last row gets what the expressions give for no row.
+SELECT {columns} FROM {many} AS {row} WHERE {same_key}
+        GROUP BY GROUPING SETS (({key}), ()) ORDER BY GROUPING({key}) LIMIT 1
 
 -- name: insert_new
 -- A conflict does not keep a NOT NULL from being checked.
 IF NOT EXISTS (SELECT FROM {one} AS schema_change_one WHERE {same_key}) THEN
-            INSERT INTO {one} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING;
+            INSERT INTO {one} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({values}) ON CONFLICT ({key}) DO NOTHING;
         END IF
 
 -- name: insert_given
 IF {given} THEN
-            INSERT INTO {one} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING;
+            INSERT INTO {one} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({values}) ON CONFLICT ({key}) DO NOTHING;
         END IF
 
 -- name: spread

@@ -25,6 +25,9 @@ _GUARDS = {
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "0",
     "search_path": "",
+    # The text of SQL means what our parser reads in it, and names look as we compare them, whatever the database sets.
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
 }
 
 

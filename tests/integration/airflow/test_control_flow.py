@@ -12,7 +12,10 @@ from schema_change.core.stages import STAGES
 from schema_change.factory.change_dag import change_dag
 from tests.fake_runner import Script
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the warnings here are those of Airflow's own code
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the warnings here are those of Airflow's own code
+    pytest.mark.xdist_group("dag_test"),
+]
 
 _LETTERS = {"success": "S", "skipped": "-", "failed": "F", "upstream_failed": "u"}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +91,24 @@ def test_what_does_not_fit_is_refused(bench: Bench, operation: dict[str, Any], m
     assert isinstance(run.error, PlanError)
     assert message in run.error.message
     assert run.error.hint
+
+
+@pytest.mark.parametrize("server", [18], indirect=True)  # where a database may say where extensions are
+def test_an_extension_that_would_leave_a_schema_behind_is_refused_until_that_is_there(
+    bench: Bench, connection: Connection
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "extension"
+        home.mkdir()
+        Path(folder).chmod(0o755)
+        (home / "own_home.control").write_text("default_version = '1'\nschema = own_home\nrelocatable = false\n")
+        (home / "own_home--1.sql").write_text("CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1';\n")
+        connection.execute(
+            f"ALTER DATABASE {connection.info.dbname} SET extension_control_path = '{folder}:$system'".encode()
+        )
+        operations = [{"create_extension": {"name": "own_home"}}]
+        refused = forward(bench, bench.write("900_back", {"operations": operations}))
+        assert isinstance(refused.error, PreCheckFailed)
+        assert "extension own_home would make a schema" in refused.error.message
+        connection.execute("CREATE SCHEMA own_home")
+        comes_back(bench, operations)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from schema_change.core.database import Connection
+from schema_change.core.errors import ChangeRolledBack
 from tests.bench import Bench
-from tests.integration.operations.running import comes_back, lands
+from tests.integration.operations.running import comes_back, forward, lands
 from tests.integration.stages.test_run import Rows
 
 ODD = 'a "100%" {x} %s %(y)s $$ \\'
@@ -125,9 +126,7 @@ DROP ROLE review_keeper, review_reader, {QUOTED};
 
 
 @pytest.mark.parametrize("recreate", [False, True])
-def test_a_replaced_view_gets_everything_back(
-    bench: Bench, connection: Connection, rows: Rows, recreate: bool
-) -> None:
+def test_a_replaced_view_gets_everything_back(bench: Bench, connection: Connection, rows: Rows, recreate: bool) -> None:
     connection.execute(VIEW.encode())
     try:
         operations = [
@@ -144,3 +143,66 @@ def test_a_replaced_view_gets_everything_back(
     finally:
         connection.execute("RESET ROLE")
         connection.execute(CLEAN.encode())
+
+
+def test_settings_of_the_database_change_neither_what_sql_means_nor_how_names_look(
+    bench: Bench, connection: Connection, rows: Rows
+) -> None:
+    for setting in ("quote_all_identifiers = on", "standard_conforming_strings = off"):
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
+    connection.execute("CREATE VIEW v AS SELECT station FROM readings")
+    connection.execute("CREATE TYPE mood AS ENUM ('a')")
+    connection.execute("CREATE FUNCTION f(mood) RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    operations: list[dict[str, Any]] = [
+        {"comment": {"function": "f(public.mood)", "text": "x"}},
+        {"replace_view": {"view": "v", "query": "SELECT station || 'x' AS station FROM readings", "recreate": True}},
+        {
+            "add_column": {
+                "table": "readings",
+                "column": {"name": "path", "type": "text"},
+                "fill": r"'C:\' || station || '\'",
+            }
+        },
+    ]
+    comes_back(bench, operations)
+    lands(bench, [*operations, {"enum_add_value": {"type": "mood", "value": "b"}}])
+    assert rows("SELECT DISTINCT path FROM readings WHERE station = 'S1'") == [("C:\\S1\\",)]
+
+
+@pytest.mark.parametrize("name", ["new", "filled_row"])
+def test_names_of_our_trigger_functions_are_free_for_tables_and_columns(
+    bench: Bench, connection: Connection, rows: Rows, name: str
+) -> None:
+    columns = ("was", "old", '"new"', "tg_op", '"row"', "value", "run_id", "seq", "key")
+    typed = ", ".join(f"{column} text" for column in columns)
+    connection.execute(f'CREATE TABLE "{name}" (id integer PRIMARY KEY, {typed})'.encode())
+    values = ", ".join(f"'{n}'" for n in range(len(columns)))
+    connection.execute(f'INSERT INTO "{name}" SELECT g, {values} FROM generate_series(1, 10) g'.encode())
+    fill = " || ".join(f'"{name}".{column}' if n % 2 else column for n, column in enumerate(columns))
+    change = bench.write(
+        "900_back",
+        {
+            "operations": [
+                {
+                    "add_column": {
+                        "table": f'public."{name}"',
+                        "column": {"name": "x", "type": "text"},
+                        "fill": fill,
+                    }
+                }
+            ]
+        },
+    )
+    run = forward(bench, change, stop_before="contract")
+    connection.execute(f'INSERT INTO "{name}" SELECT 11, {values}'.encode())
+    connection.execute(f"UPDATE \"{name}\" SET was = 'W' WHERE id = 1".encode())
+    assert rows(f'SELECT x FROM "{name}" WHERE id IN (1, 2, 11) ORDER BY id') == [
+        ("W12345678",),
+        ("012345678",),
+        ("012345678",),
+    ]
+    run.finish()
+    assert isinstance(run.outcome_error, ChangeRolledBack)
+    connection.execute(f'UPDATE "{name}" SET was = NULL WHERE id = 2'.encode())
+    nulls = {"fill": fill.replace("was", "'w'").replace(f"\"{name}\".'w'", "'w'")}
+    comes_back(bench, [{"set_not_null": {"table": f'public."{name}"', "column": "was", "nulls": nulls}}])

@@ -109,8 +109,8 @@ def test_downtime_of_raw_sql_is_in_one_word(bench: Bench, scripts: dict[str, str
                 }
             },
             [
-                "| split table | 1 | public.readings, public.place | yes, until contract |",
-                "contract drops the old column public.readings.note; its values were carried over before",
+                "| split table | 1 | public.readings, public.place | yes, until contract; the data for 30 days more |",
+                "| Data-loss risk | **medium** | drops column public.readings.note, kept for 30 days",
                 "public.readings.note is gone",
             ],
         ),

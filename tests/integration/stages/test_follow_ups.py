@@ -113,3 +113,13 @@ def test_the_use_of_a_partitioned_index_is_that_of_its_partitions(bench: Bench, 
     rows("SELECT pg_stat_force_next_flush()")
     rows("SELECT 1")
     assert told(carry_out(bench.target)) == [("parts", "passed")]
+
+
+def test_a_check_that_cannot_be_read_any_more_keeps_nobody_from_their_turn(bench: Bench, rows: Rows) -> None:
+    land(bench, USED, NO_BAD)
+    hours_pass(rows, 24)
+    rows("UPDATE schema_change.follow_up SET definition = '{\"gone\": 1}' WHERE name = 'no bad row'")
+    first, second = carry_out(bench.target)
+    assert (first.name, first.status) == ("no bad row", "error")
+    assert "cannot be read" in first.message
+    assert second.name == "index is used"

@@ -126,7 +126,7 @@ def test_a_look_that_could_not_be_had_does_not_begin_the_soak_anew(bench: Bench,
     rows("UPDATE schema_change.stage SET finished_at = finished_at - interval '40 hours' WHERE stage = 'validate'")
     rows("UPDATE schema_change.event SET at = at - interval '40 hours' WHERE kind = 'soak_begun'")
     # As a connection that is lost leaves it.
-    lost = 'status = \'failed\', finished_at = now(), result = \'{"error": "lost"}\''
+    lost = "status = 'failed', finished_at = now(), result = '{\"error\": \"lost\"}'"
     rows(f"UPDATE schema_change.stage SET {lost} WHERE stage = 'soak'")
     again = Runner(run.request).run("soak")
     assert again.status == "waiting"

@@ -7,6 +7,7 @@ or ``--conf`` gives is not trusted: expressions are over the row alone, without 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from schema_change.core.changes.load import checksum_of
 from schema_change.core.changes.models import Registry
 from schema_change.core.changes.spec import Change
 from schema_change.core.errors import ConfigurationError
-from schema_change.core.names import Table
+from schema_change.core.names import Table, short_name
 from schema_change.core.operations import catalogue
 from schema_change.core.sqltext.untrusted import own_expression, own_index_key
 
@@ -74,7 +75,8 @@ class Procedure:
         change = Change(
             # Two procedures may be asked for in one second.
             version=f"{at.astimezone(UTC):%Y%m%d%H%M%S}_{hashlib.sha256(run.encode()).hexdigest()[:6]}",
-            name=f"{self.name}_{subject}",
+            # It becomes the name of files and lines of logs.
+            name=short_name(re.sub(r"\W+", "_", f"{self.name}_{subject}")),
             folder=Path(),
             description=given.get("description") or f"{self.title}: {subject.replace('_', ' ')}",
             conn_id=conn_id,

@@ -11,6 +11,7 @@ from schema_change.core.catalog.model import Catalog, Constraint, Index
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Expectation, Phase
+from schema_change.core.operations.add_primary_key import key_columns
 from schema_change.core.operations.base import Operation, PlanContext, Planned, column_of, table_of
 from schema_change.core.recipes import constraint as constraints
 from schema_change.core.recipes import index as indexes
@@ -39,8 +40,12 @@ class AddUnique(Operation):
                 f"{table} is partitioned; PostgreSQL makes no UNIQUE constraint of it without blocking writes",
                 hint="use create_index with unique: true; it forbids duplicates just as well",
             )
-        for column in (*self.columns, *self.include):
-            column_of(relation, column)
+        key_columns(relation, self.columns)
+        if virtual := [c for c in self.include if column_of(relation, c).generated == "v"]:
+            raise PlanError(
+                f"{table}.{virtual[0]} is a virtual generated column, which no index can have",
+                hint="use a stored generated column",
+            )
         name = constraints.free_name(relation, self.name, table.name, *self.columns, "key", catalog=catalog)
         definition = unique.definition(table, name, self.columns, include=self.include, distinct=self.nulls_distinct)
         phase = context.phase_for(table, (*self.columns, *self.include))

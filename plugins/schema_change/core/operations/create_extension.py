@@ -86,4 +86,12 @@ class CreateExtension(Operation):
                 sample=filled("who_we_are"),
                 remedy="let a superuser install it; for a trusted one CREATE on the database is enough",
             ),
+            DataCheck(
+                name=f"extension {self.name} would make a schema, which a rollback leaves behind",
+                count=text(
+                    sql.SQL("SELECT count(*) FROM ({}) AS s").format(sql.SQL(filled("extension_brings_schema")))
+                ),
+                sample=filled("extension_brings_schema"),
+                remedy="create the schema first, in a change of its own",
+            ),
         )

@@ -15,7 +15,7 @@ from schema_change.core.fields import Identifier, TableName
 from schema_change.core.model import Backfill, DataCheck, Expectation, LockMode, Phase, Step
 from schema_change.core.operations.base import Operation, PlanContext, Planned, column_of, table_of
 from schema_change.core.operations.drop_table import DropTable
-from schema_change.core.recipes import constraint, link_steps, probe, raw, tables_in_step, text
+from schema_change.core.recipes import constraint, link_steps, links, probe, raw, tables_in_step, text
 from schema_change.core.recipes.links import Copy, Link
 
 _COMMA = sql.SQL(", ")
@@ -117,7 +117,11 @@ class MergeTables(Operation):
         names = [c.name for c in columns]
         if not names or len(set(names)) < len(names):
             raise PlanError("columns: nothing to take over, or a name is there twice", hint="name each column once")
-        link = Link(into.table, gone.table, tuple(self.on.items()), tuple(copies), creates=False)
+        link = Link(
+            *(into.table, gone.table, tuple(self.on.items()), tuple(copies)),
+            creates=False,
+            unique=links.uniquely(into),
+        )
         references = tuple(c for c in into.constraints if c.type == "f" and c.references == gone.table)
         return _Merge(gone, into, link, tuple(columns), references)
 

@@ -28,6 +28,7 @@ from schema_change.core.operations.base import (
 from schema_change.core.recipes import (
     constraint,
     link_steps,
+    links,
     raw,
     redundant_columns,
     table_beside,
@@ -165,7 +166,7 @@ class SplitTable(Operation):
             catalog=catalog.with_relation(left).with_relation(split.new),
             steps=steps,
             expectations=tuple(_expectations(link)),
-            data_checks=(*self._checks(link), *dropped.checks),
+            data_checks=(*self._checks(link), *link_steps.duplicates(link, split.new), *dropped.checks),
             written=(table, link.one),
             filled=frozenset((link.one, c.name) for c in split.new.columns),
             data_migration=True,
@@ -208,6 +209,7 @@ class SplitTable(Operation):
             derived=tuple(derived),
             inputs=tuple(dict.fromkeys(inputs)),
             order=self._order(catalog, relation),
+            unique=links.uniquely(relation),
         )
         new = replace(with_indexes(catalog, new, self.into.indexes), comment=self.into.comment)
         return _Split(relation, new, link, self._dropped(link))

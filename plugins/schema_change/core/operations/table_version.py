@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -31,6 +32,7 @@ from schema_change.core.recipes.versions_in_step import Value, Versions
 from schema_change.core.sqltext.expression import normalise_type, parse_expression
 
 _ALWAYS = "a"
+_ACTS = re.compile(r" ON (?:DELETE|UPDATE) (?:CASCADE|SET )")
 
 
 class VersionColumn(BaseModel):
@@ -144,7 +146,8 @@ class TableVersion(Operation):
             down=self._down(catalog, old, new, copies, key),
             numbered=tuple((o, n) for n, o in copies.items() if (c := old.column(o)) and c.identity),
         )
-        return _Version(old, new, versions, copies, tuple(self._nulls(old, new, copies)))
+        checks = (*self._nulls(old, new, copies), *versions_in_step.fits(catalog, old, new, versions))
+        return _Version(old, new, versions, copies, checks)
 
     def _column(self, catalog: Catalog, old: Relation, column: VersionColumn, copied: str | None) -> Column:
         where = f"columns.{column.name}"
@@ -308,6 +311,13 @@ def _refuse(catalog: Catalog, old: Relation, context: PlanContext) -> None:
         )
     if old.inherits or catalog.below(old.table):
         raise PlanError(f"{old.table} inherits or is inherited from", hint="use a raw change")
+    acting = (c for c in old.constraints if c.type == "f" and c.references == old.table and _ACTS.search(c.definition))
+    if names := [c.name for c in acting]:
+        raise PlanError(
+            f"{', '.join(names)} of {old.table} refers to the table itself and changes or deletes rows, which the new "
+            "version would not be told of",
+            hint="give it no action first, with add_foreign_key and replace:",
+        )
     if fresh := [c for t, c in context.filled if t == old.table]:
         raise PlanError(
             f"{old.table}.{fresh[0]} gets its values in this change", hint="make the new version in a change of its own"

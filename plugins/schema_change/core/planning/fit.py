@@ -47,7 +47,7 @@ def raw_checks(steps: Sequence[Step], catalog: Catalog, typed: Collection[Step] 
 
 def _statements(step: Step) -> Sequence[Statement]:
     try:
-        return split("".join(f"{text};\n" for text in step.statements))
+        return split("".join(f"{text}\n;\n" for text in step.statements))
     except SqlError:  # the linter reports what cannot be read
         return ()
 

@@ -98,14 +98,22 @@ def assignment(new: str) -> str:
     return "text" if found.modifiers and found.name in {"character varying", "character"} else new
 
 
+def too_long(value: str, new: str) -> str | None:
+    """Return the condition that a value is longer than the type allows, which a cast would cut; None for others."""
+    limited = Type.parse(new)
+    if not limited.modifiers or limited.name not in {"character varying", "character"}:
+        return None
+    return text(sql.SQL("length(({})::text) > {}").format(raw(value), sql.Literal(limited.limit)))
+
+
 def misfit(column: str, old: str, new: str, server_version: int) -> str | None:
     """Return the condition of the values that the new type cannot hold; None when all fit or nobody can tell."""
     a, b = Type.parse(old), Type.parse(new)
     value = sql.Identifier(column)
     if loses_nothing(old, new):
         return None
-    if b.modifiers and b.name in {"character varying", "character"}:
-        return text(sql.SQL("length({}::text) > {}").format(value, sql.Literal(b.limit)))
+    if longer := too_long(text(value), new):
+        return longer
     if a.name in _TEXTS | {"character"}:
         return _unreadable(value, new, b, server_version)
     if a.name in _INTEGERS.keys() | _FLOATS | {"numeric"}:

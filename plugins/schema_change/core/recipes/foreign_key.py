@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from pglast.parser import ParseError
 from psycopg import sql
 
-from schema_change.core.catalog.model import Catalog, Constraint, Index, Relation
+from schema_change.core.catalog.model import Catalog, Constraint, Relation
 from schema_change.core.errors import PlanError
 from schema_change.core.model import LockMode, Phase, Step
 from schema_change.core.names import Table, hashed_name
 from schema_change.core.recipes import constraint as constraints
-from schema_change.core.recipes import probe, text
-from schema_change.core.sqltext import grammar
+from schema_change.core.recipes import probe, text, unique
 
 _NOT_VALID_OF_PARTITIONED_SINCE = 180000
 _FAMILIES = (
@@ -108,6 +106,9 @@ def primary_key(parent: Relation) -> tuple[str, ...]:
 def refuse_unfit(shape: Shape) -> None:
     """Raise PlanError when PostgreSQL would refuse the key, or no row could ever satisfy it."""
     relation, parent = shape.relation, shape.parent
+    for names in (shape.columns, shape.parent_columns):
+        if len(set(names)) < len(names):
+            raise PlanError(f"({', '.join(names)}) names a column twice", hint="name each column once")
     if len(shape.columns) != len(shape.parent_columns):
         raise PlanError(
             f"({', '.join(shape.columns)}) cannot refer to ({', '.join(shape.parent_columns)})",
@@ -196,24 +197,13 @@ def _refuse_without_index(shape: Shape) -> None:
                 f"{constraint.name} of {parent.table} is deferrable; a foreign key cannot refer to it",
                 hint="replace it by one that is not deferrable",
             )
-    if any(set(i.columns) == wanted and _can_be_referred_to(i) for i in parent.indexes):
+    if any(set(i.columns) == wanted and unique.is_plain_and_unique(i) for i in parent.indexes):
         return
     listed = ", ".join(shape.parent_columns)
     raise PlanError(
         f"nothing makes ({listed}) of {parent.table} unique, so nothing can refer to it",
         hint=f"put add_unique or add_primary_key on ({listed}) before this operation",
     )
-
-
-def _can_be_referred_to(index: Index) -> bool:
-    """Tell whether an index is unique over plain columns and all rows."""
-    if not (index.unique and index.valid):
-        return False
-    try:
-        node = grammar.parse(index.definition)[0].stmt
-    except ParseError:
-        return False
-    return node.whereClause is None and all(key.name for key in node.indexParams)
 
 
 def _refuse_other_type(relation: Relation, ours: str, parent: Relation, theirs: str) -> None:

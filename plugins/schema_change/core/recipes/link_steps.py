@@ -7,7 +7,7 @@ from psycopg import sql
 from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog, Relation
 from schema_change.core.model import DataCheck, LockMode, Phase, Step
-from schema_change.core.recipes import index, links, tables_in_step, text
+from schema_change.core.recipes import index, links, raw, tables_in_step, text, unique
 from schema_change.core.recipes.links import MANY, ONE, Link
 
 _OR, _COMMA = sql.SQL(" OR "), sql.SQL(", ")
@@ -41,7 +41,7 @@ def keep_in_step(link: Link) -> Step:
 
 def contradictions(link: Link) -> DataCheck:
     """Return the pre-check that counts the keys whose rows have different values."""
-    as_text = _COMMA.join(sql.SQL("{}::text").format(sql.Identifier(MANY, c.many)) for c in link.copies)
+    as_text = _COMMA.join(sql.SQL('{}::text COLLATE "C"').format(sql.Identifier(MANY, c.many)) for c in link.copies)
     groups = sqlfiles.block("queries/tables_in_step", "contradictions").format(
         key=_COMMA.join(sql.Identifier(MANY, m) for m, _ in link.key),
         row=sql.SQL("ROW({})").format(as_text),
@@ -55,6 +55,21 @@ def contradictions(link: Link) -> DataCheck:
         sample=text(sql.SQL("{} LIMIT 10").format(groups)),
         remedy="make the rows of each key agree, or say which row wins with conflicts: first or {latest: <expression>}",
     )
+
+
+def duplicates(link: Link, new: Relation) -> tuple[DataCheck, ...]:
+    """Return the pre-checks that the rows made for the keys fit the unique indexes of ``one``."""
+    pairs = [*link.key, *((c.many, c.one) for c in link.copies)]
+    rows = sql.SQL("SELECT DISTINCT ON ({key}) {values} FROM {many} WHERE NOT {keyless} ORDER BY {key}{order}").format(
+        key=_COMMA.join(sql.Identifier(link.many.name, m) for m, _ in link.key),
+        values=_COMMA.join(
+            sql.SQL("{} AS {}").format(sql.Identifier(link.many.name, m), sql.Identifier(o)) for m, o in pairs
+        ),
+        many=link.many.identifier,
+        keyless=links.keyless(link, link.many.name),
+        order=sql.SQL(", {}").format(raw(link.order)) if link.order else sql.SQL(""),
+    )
+    return unique.duplicates_to_be(new, rows, tuple(o for _, o in pairs))
 
 
 def lost_without_key(link: Link) -> DataCheck:

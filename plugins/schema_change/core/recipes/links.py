@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from schema_change.core.catalog.model import Relation
 from schema_change.core.names import Table
 from schema_change.core.recipes import raw
+from schema_change.core.recipes.unique import is_plain_and_unique
 
 ONE, MANY, NEW, OLD = "schema_change_one", "schema_change_many", "NEW", "OLD"
 _AND, _OR = sql.SQL(" AND "), sql.SQL(" OR ")
 
-#: Types whose = tells equal values apart from different ones as their text does; others are compared as text.
-_COMPARABLE = frozenset({"bigint", "boolean", "bytea", "character varying", "date", "double precision", "integer"}) | {
-    *("interval", "jsonb", "numeric", "real", "smallint", "text", "time", "timestamp", "uuid")
-}
+#: Types whose = tells values apart as their text does. For others it does not: 1.0 = 1.00, '1 day' = '24 hours'.
+_COMPARABLE = frozenset({"bigint", "boolean", "bytea", "date", "integer", "smallint", "time", "timestamp", "uuid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Link:
 
     ``order`` says which row of a key gives the values when they contradict each other; empty when none may.
     ``creates`` tells that a row of ``one`` is made for every key of ``many`` (a foreign key demands it); else only for
-    values that somebody gives, and rows of ``one`` that go away take the copies with them.
+    values that somebody gives, and rows of ``one`` that go away take the copies with them. ``unique`` are the columns
+    of each unique index of ``many``: a row that has its like there is inserted by nobody.
     """
 
     many: Table
@@ -55,6 +56,7 @@ class Link:
     inputs: tuple[str, ...] = ()
     order: str = ""
     creates: bool = True
+    unique: tuple[tuple[str, ...], ...] = ()
 
 
 def _row(name: str) -> sql.SQL | sql.Identifier:
@@ -86,6 +88,21 @@ def keyless(link: Link, row: str) -> sql.Composed:
     return sql.SQL("({})").format(_OR.join(sql.SQL("{} IS NULL").format(column(row, m)) for m, _ in link.key))
 
 
+def uniquely(relation: Relation) -> tuple[tuple[str, ...], ...]:
+    """Return the columns of each unique index over plain columns and all rows."""
+    return tuple(dict.fromkeys(i.columns for i in relation.indexes if i.primary or is_plain_and_unique(i)))
+
+
+def has_its_like(link: Link, row: str) -> sql.Composable:
+    """Return that ``many`` has a row with a unique key of this one already."""
+    alike = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})")
+    found = (
+        alike.format(link.many.identifier, sql.Identifier(MANY), pairs(((c, c) for c in columns), MANY, row))
+        for columns in link.unique
+    )
+    return sql.SQL("({})").format(_OR.join(found)) if link.unique else sql.SQL("false")
+
+
 def key_kept(columns: Iterable[str]) -> sql.Composed:
     """Return that an UPDATE leaves these columns as they are."""
     return sql.SQL("({})").format(
@@ -103,7 +120,8 @@ def differ_in(columns: Iterable[tuple[str, str, str]], left: str, right: str) ->
 
 def _as_text(type_: str) -> sql.SQL:
     base = type_.partition("(")[0].removesuffix(" without time zone").removesuffix(" with time zone")
-    return sql.SQL("" if base in _COMPARABLE else "::text")
+    # A collation may call different texts equal.
+    return sql.SQL("" if base in _COMPARABLE else '::text COLLATE "C"')
 
 
 def differ(link: Link, one: str, row: str) -> sql.Composed:

@@ -16,6 +16,8 @@ from schema_change.core.names import Table, short_name
 from schema_change.core.recipes import probe, text
 
 _NATIVE_SINCE = 180000
+# IS NOT NULL would look into the fields of a composite value, as NOT NULL does not; of others they mean the same.
+_CHECK = "CHECK ({} IS DISTINCT FROM NULL)"
 
 
 def steps(relation: Relation, column: str, server_version: int, *, between: tuple[Step, ...] = ()) -> tuple[Step, ...]:
@@ -42,7 +44,7 @@ def put_back(relation: Relation, column: str, server_version: int) -> tuple[str,
     table, identifier = relation.table, sql.Identifier(column)
     native = server_version >= _NATIVE_SINCE
     name = _free(relation, table.name, column) if native else _free(relation, "schema_change", table.name, column)
-    definition = sql.SQL("NOT NULL {}" if native else "CHECK ({} IS NOT NULL)").format(identifier)
+    definition = sql.SQL("NOT NULL {}" if native else _CHECK).format(identifier)
     forbid = sql.SQL("ALTER TABLE {0} DROP CONSTRAINT IF EXISTS {1}, ADD CONSTRAINT {1} {2} NOT VALID").format(
         table.identifier, sql.Identifier(name), definition
     )
@@ -54,7 +56,7 @@ def put_back(relation: Relation, column: str, server_version: int) -> tuple[str,
 
 def null_check(table: Table, column: str, key: tuple[str, ...]) -> DataCheck:
     """Return the pre-check that counts the rows with NULL."""
-    where = sql.SQL("FROM {} WHERE {} IS NULL").format(table.identifier, sql.Identifier(column))
+    where = sql.SQL("FROM {} WHERE {} IS NOT DISTINCT FROM NULL").format(table.identifier, sql.Identifier(column))
     shown = sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.SQL("ctid")
     return DataCheck(
         name=f"NULL in {table}.{column}",
@@ -118,14 +120,15 @@ def _validate_existing(table: Table, column: str, name: str) -> Step:
 
 def _by_check(table: Table, column: str, name: str) -> tuple[Step, ...]:
     constraint = sql.Identifier(name)
-    add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
+    add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID")
+    check = sql.SQL(_CHECK).format(sql.Identifier(column))
     drop_check = _drop_constraint(table, name)
     return (
         Step(
             phase=Phase.CUTOVER,
             title=f"forbid new NULLs in {table}.{column}",
             tables=(table,),
-            statements=(text(add.format(table.identifier, constraint, sql.Identifier(column))),),
+            statements=(text(add.format(table.identifier, constraint, check)),),
             lock=LockMode.ACCESS_EXCLUSIVE,
             probe=probe("constraint_exists", table=table.quoted, constraint=name),
             lasting=False,

@@ -8,6 +8,7 @@ undo of the backfill, for which the constraint is gone by then, puts all of them
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -18,6 +19,8 @@ from schema_change.core.model import Backfill, Batch, DataCheck, LockMode, NewRo
 from schema_change.core.names import Table, hashed_name
 from schema_change.core.recipes import raw, text
 from schema_change.core.sqltext.foreign_keys import ForeignKey, foreign_keys_to
+
+_BEFORE_DELETE = re.compile(r" BEFORE (?:\w+ OR )*DELETE .* FOR EACH ROW ")
 
 HOME = "schema_change_retired"
 KEEP_DAYS = 30
@@ -196,6 +199,12 @@ def _refuse_undeletable(relation: Relation) -> None:
         raise PlanError(
             f"{relation.table} has rules, which rewrite a DELETE, so the rows could not be kept",
             hint="replace the rules by triggers, or delete the rows by hand first",
+        )
+    if before := [t.name for t in relation.triggers if t.enabled != "D" and _BEFORE_DELETE.search(t.definition)]:
+        raise PlanError(
+            f"{relation.table} has triggers before DELETE, which may keep the rows or do something else instead: "
+            f"{', '.join(before)}",
+            hint="delete the rows by hand first, or choose another way to treat them",
         )
     if relation.kind == "p" and not relation.key:
         raise PlanError(f"{relation.table} is partitioned and has no key to walk along", hint="add a primary key first")

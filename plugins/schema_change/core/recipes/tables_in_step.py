@@ -40,7 +40,7 @@ def start(link: Link) -> tuple[str, ...]:
             triggers.trigger(
                 *(part.trigger, part.table, part.when, part.name),
                 transition=part.transition,
-                each="STATEMENT" if part.transition else "ROW",
+                each=part.each,
             ),
         ]
     return (*statements, *(() if link.creates else (_look_up(link),)))
@@ -113,6 +113,10 @@ class _Part:
     body: sql.Composable
     transition: str = ""
 
+    @property
+    def each(self) -> str:
+        return "STATEMENT" if self.transition or self.when.endswith("TRUNCATE") else "ROW"
+
 
 def _parts(link: Link) -> tuple[_Part, ...]:
     # Triggers fire in the order of their names: ours must see what the user's made of the row.
@@ -132,6 +136,10 @@ def _parts(link: Link) -> tuple[_Part, ...]:
         for event, tables in (("INSERT", new), ("UPDATE", f"{old} {new}"), ("DELETE", old)):
             body = _recompute(link, event.lower())
             parts.append(part(f"recompute_{event.lower()}", link.many, f"AFTER {event}", body, tables))
+        parts.append(part("recompute_truncate", link.many, "AFTER TRUNCATE", _recompute_all(link)))
+    if not link.creates:
+        body = sqlfiles.block("queries/tables_in_step", "clear_all_body").format(**_cleared(link))
+        parts.append(part("clear_all", link.one, "AFTER TRUNCATE", body))
     return tuple(parts)
 
 
@@ -150,6 +158,7 @@ def _take_over(link: Link) -> sql.Composed:
     return sqlfiles.block("queries/tables_in_step", "take_over_body").format(
         **_names(link),
         theirs=theirs,
+        has_its_like=links.has_its_like(link, NEW),
         ensure=_ensure(link, NEW, _group_and_row),
         take=sql.SQL(" ").join(take),
     )
@@ -177,13 +186,7 @@ def _spread_body(link: Link) -> sql.Composed:
     clear: sql.Composable = sql.SQL("NULL")
     if not link.creates:
         clear = sqlfiles.block("queries/tables_in_step", "clear").format(
-            key_kept=kept,
-            many=link.many.identifier,
-            nothing=_COMMA.join(sql.SQL("{} = NULL").format(sql.Identifier(c.many)) for c in link.copies),
-            same_key=links.many_has_key_of(link, OLD),
-            something=sql.SQL("({})").format(
-                _OR.join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(MANY, c.many)) for c in link.copies)
-            ),
+            key_kept=kept, same_key=links.many_has_key_of(link, OLD), **_cleared(link)
         )
     return sqlfiles.block("queries/tables_in_step", "spread_body").format(
         key_kept=kept,
@@ -197,11 +200,52 @@ def _spread_body(link: Link) -> sql.Composed:
     )
 
 
+def _cleared(link: Link) -> dict[str, sql.Composable]:
+    something = _OR.join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(MANY, c.many)) for c in link.copies)
+    return {
+        "many": link.many.identifier,
+        "nothing": _COMMA.join(sql.SQL("{} = NULL").format(sql.Identifier(c.many)) for c in link.copies),
+        "something": sql.SQL("({})").format(something),
+    }
+
+
+def _group(link: Link, same_key: sql.Composable) -> sql.Composed:
+    """Return the query of the derived values of a key: one row, also when no row has the key."""
+    return sqlfiles.block("queries/tables_in_step", "group").format(
+        columns=_derived_columns(link),
+        many=link.many.identifier,
+        row=sql.Identifier(link.many.name),
+        same_key=same_key,
+        key=_COMMA.join(sql.Identifier(link.many.name, m) for m, _ in link.key),
+    )
+
+
+def _taken_from_group(link: Link) -> dict[str, sql.Composable]:
+    places = [(d, _place("d", place)) for place, d in enumerate(link.derived)]
+    return {
+        "one": link.one.identifier,
+        "values": _COMMA.join(
+            sql.SQL("{} = schema_change_group.{}").format(sql.Identifier(d.one), sql.Identifier(place))
+            for d, place in places
+        ),
+        "differs": links.differ_in(((d.one, place, d.type) for d, place in places), ONE, "schema_change_group"),
+    }
+
+
+def _recompute_all(link: Link) -> sql.Composed:
+    """Compute the derived columns of every key anew, none of which has a row any more."""
+    block = sqlfiles.block("queries/tables_in_step", "recompute_all_body")
+    return block.format(derived=_group(link, sql.SQL("false")), **_taken_from_group(link))
+
+
+_TOUCHED = {"insert": "touched_by_insert", "update": "touched_by_update", "delete": "touched_by_delete"}
+
+
 def _recompute(link: Link, event: str) -> sql.Composed:
     """Compute the derived columns of the keys that a statement touched anew."""
     keys = [sql.Identifier(MANY, m) for m, _ in link.key]
     columns = tuple(dict.fromkeys((*(m for m, _ in link.key), *link.inputs)))
-    touched = sqlfiles.block("queries/tables_in_step", f"touched_by_{event}").format(
+    touched = sqlfiles.block("queries/tables_in_step", _TOUCHED[event]).format(
         key=_COMMA.join(
             sql.SQL("{} AS {}").format(key, sql.Identifier(_place("k", place))) for place, key in enumerate(keys)
         ),
@@ -215,35 +259,20 @@ def _recompute(link: Link, event: str) -> sql.Composed:
             for c in columns
         ),
     )
-    group = sql.SQL("{row}.{column} = touched.{place}")
-    derived = sqlfiles.block("queries/tables_in_step", "group").format(
-        columns=_derived_columns(link),
-        many=link.many.identifier,
-        row=sql.Identifier(link.many.name),
-        same_key=_AND.join(
-            group.format(
-                row=sql.Identifier(link.many.name), column=sql.Identifier(m), place=sql.Identifier(_place("k", place))
-            )
-            for place, (m, _) in enumerate(link.key)
-        ),
-        key=_COMMA.join(sql.Identifier(link.many.name, m) for m, _ in link.key),
+    group = sql.SQL("{} = touched.{}")
+    same_key = _AND.join(
+        group.format(sql.Identifier(link.many.name, m), sql.Identifier(_place("k", place)))
+        for place, (m, _) in enumerate(link.key)
     )
     return sqlfiles.block("queries/tables_in_step", "recompute_body").format(
         touched=touched,
-        one=link.one.identifier,
         ensure=_group_of(link, _TOUCHED),
         same_key=_AND.join(
-            sql.SQL("{} = touched.{}").format(sql.Identifier(ONE, o), sql.Identifier(_place("k", place)))
+            group.format(sql.Identifier(ONE, o), sql.Identifier(_place("k", place)))
             for place, (_, o) in enumerate(link.key)
         ),
-        values=_COMMA.join(
-            sql.SQL("{} = schema_change_group.{}").format(sql.Identifier(d.one), sql.Identifier(_place("d", place)))
-            for place, d in enumerate(link.derived)
-        ),
-        derived=derived,
-        differs=links.differ_in(
-            ((d.one, _place("d", place), d.type) for place, d in enumerate(link.derived)), ONE, "schema_change_group"
-        ),
+        derived=_group(link, same_key),
+        **_taken_from_group(link),
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
+from pglast.parser import ParseError
 from psycopg import sql
 
-from schema_change.core.catalog.model import Constraint, Index
+from schema_change.core.catalog.model import Constraint, Index, Relation
 from schema_change.core.model import DataCheck, LockMode, Phase, Step
 from schema_change.core.names import Table
 from schema_change.core.recipes import constraint as constraints
 from schema_change.core.recipes import probe, raw, text
+from schema_change.core.sqltext import grammar
 
 _DEFINITION = re.compile(r'CREATE UNIQUE INDEX (?:"(?:[^"]|"")+"|[^" ]+) ON (?P<rest>.*)', re.DOTALL)
 
@@ -71,10 +73,38 @@ def attach_step(table: Table, name: str, kind: str, *, phase: Phase) -> Step:
 
 def duplicates(table: Table, columns: tuple[str, ...], *, distinct: bool = True) -> DataCheck:
     """Return the pre-check that counts the rows which share a key; with ``distinct``, a key with a NULL is no key."""
+    return _shared(table, table.identifier, columns, distinct=distinct)
+
+
+def duplicates_to_be(new: Relation, rows: sql.Composable, columns: tuple[str, ...]) -> tuple[DataCheck, ...]:
+    """Return the pre-checks that rows fit the unique indexes of a table which is still to be made.
+
+    ``rows`` is the query of the rows it will get, with these columns; an index on anything else is not looked at.
+    """
+    source = sql.SQL("({}) AS schema_change_rows").format(rows)
+    return tuple(
+        _shared(new.table, source, index.columns)
+        for index in new.indexes
+        if not index.primary and is_plain_and_unique(index) and set(index.columns) <= set(columns)
+    )
+
+
+def is_plain_and_unique(index: Index) -> bool:
+    """Tell whether an index is unique over plain columns and all rows."""
+    if not (index.unique and index.valid):
+        return False
+    try:
+        node = grammar.parse(index.definition)[0].stmt
+    except ParseError:
+        return False
+    return node.whereClause is None and all(key.name for key in node.indexParams)
+
+
+def _shared(table: Table, rows: sql.Composable, columns: tuple[str, ...], *, distinct: bool = True) -> DataCheck:
     key = _listed(columns)
     complete = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(c)) for c in columns)
     groups = sql.SQL("SELECT {key}, count(*) AS rows FROM {table} WHERE {which} GROUP BY {key} HAVING count(*) > 1")
-    shared = groups.format(key=key, table=table.identifier, which=complete if distinct else sql.SQL("true"))
+    shared = groups.format(key=key, table=rows, which=complete if distinct else sql.SQL("true"))
     return DataCheck(
         name=f"rows of {table} that share ({', '.join(columns)})",
         count=text(sql.SQL("SELECT coalesce(sum(d.rows), 0)::bigint FROM ({}) AS d").format(shared)),

@@ -8,15 +8,16 @@ PostgreSQL ends one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from schema_change.core import sqlfiles
-from schema_change.core.model import Backfill, Batch, LockMode, Phase, Step
+from schema_change.core.catalog.model import Catalog, Relation
+from schema_change.core.model import Backfill, Batch, DataCheck, LockMode, Phase, Step
 from schema_change.core.names import Table, hashed_name
-from schema_change.core.recipes import links, raw, text, triggers
+from schema_change.core.recipes import conversion, links, raw, text, triggers, unique
 
 _AND, _COMMA = sql.SQL(" AND "), sql.SQL(", ")
 _NEW_ROW, _THEIRS = "schema_change_new", "schema_change_theirs"
@@ -97,7 +98,7 @@ def copied(versions: Versions) -> tuple[Batch, str]:
     head = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE ").format(
         versions.new.identifier,
         _COMMA.join(sql.Identifier(c) for c in (*(n for _, n in versions.key), *(v.column for v in versions.up))),
-        _COMMA.join([*(sql.Identifier(versions.old.name, o) for o, _ in versions.key), *map(_value, versions.up)]),
+        _COMMA.join([*(sql.Identifier(versions.old.name, o) for o, _ in versions.key), *map(_assigned, versions.up)]),
         versions.old.identifier,
     )
     # A row that is deleted meanwhile is waited for and then left out: else it would live on in the new table.
@@ -136,6 +137,35 @@ def agreement(versions: Versions) -> str:
         ),
     )
     return text(sql.SQL("({}) OR ({})").format(forth, back))
+
+
+def fits(catalog: Catalog, old: Relation, new: Relation, versions: Versions) -> Iterator[DataCheck]:
+    """Yield the pre-checks that the values of the old table fit the types and the unique indexes of the new one."""
+    for value in versions.up:
+        condition = conversion.too_long(value.expression, value.type) or _misfit(catalog, old, value)
+        if condition is None:
+            continue
+        where = sql.SQL("FROM {} WHERE {}").format(old.table.identifier, raw(condition))
+        shown = _COMMA.join((*map(sql.Identifier, old.key), sql.SQL("({})").format(raw(value.expression))))
+        yield DataCheck(
+            name=f"values that do not fit {value.type} of {new.table}.{value.column}",
+            count=text(sql.SQL("SELECT count(*) {}").format(where)),
+            sample=text(sql.SQL("SELECT {} {} LIMIT 10").format(shown, where)),
+            remedy="correct these rows first, or choose another type or expression",
+        )
+    values = [(n, sql.Identifier(old.table.name, o)) for o, n in versions.key]
+    values += [(v.column, _value(v)) for v in versions.up]
+    listed = _COMMA.join(sql.SQL("{} AS {}").format(value, sql.Identifier(name)) for name, value in values)
+    rows = sql.SQL("SELECT {} FROM {}").format(listed, old.table.identifier)
+    yield from unique.duplicates_to_be(new, rows, tuple(name for name, _ in values))
+
+
+def _misfit(catalog: Catalog, old: Relation, value: Value) -> str | None:
+    """Return the condition of the values that the new type cannot hold, for a copy of a column."""
+    for column in old.columns:
+        if value.expression == text(sql.Identifier(old.table.name, column.name)):
+            return conversion.misfit(column.name, column.type, value.type, catalog.server_version)
+    return None
 
 
 def go_on_counting(versions: Versions, kinds: dict[str, str]) -> tuple[str, ...]:
@@ -196,7 +226,7 @@ def _follow(ours: Table, theirs: Table, key: tuple[tuple[str, str], ...], values
         key_kept=links.key_kept(o for o, _ in key),
         new_key=_COMMA.join(keys),
         columns=_COMMA.join(sql.Identifier(c) for c in (*(t for _, t in key), *(v.column for v in values))),
-        values=_COMMA.join([*(sql.Identifier(ours.name, o) for o, _ in key), *map(_value, values)]),
+        values=_COMMA.join([*(sql.Identifier(ours.name, o) for o, _ in key), *map(_assigned, values)]),
         row=sql.Identifier(ours.name),
         key=_COMMA.join(sql.Identifier(t) for _, t in key),
         update=sql.SQL("UPDATE SET {}").format(update) if values else sql.SQL("NOTHING"),
@@ -205,6 +235,11 @@ def _follow(ours: Table, theirs: Table, key: tuple[tuple[str, str], ...], values
 
 def _value(value: Value) -> sql.Composed:
     return sql.SQL("({})::{}").format(raw(value.expression), raw(value.type))
+
+
+def _assigned(value: Value) -> sql.Composed:
+    """Return the value for an INSERT, which refuses a text that is too long where a cast would cut it."""
+    return sql.SQL("({})::{}").format(raw(value.expression), raw(conversion.assignment(value.type)))
 
 
 def _equal(

@@ -54,6 +54,7 @@ def creator(target: Target, statement_timeout_s: int) -> Callable[[], psycopg2.e
         "lock_timeout": "5s",
         "idle_in_transaction_session_timeout": "0",
         "client_connection_check_interval": "2s",
+        "standard_conforming_strings": "on",
     }
     statement = sqlfiles.block("queries/quality", "set_guards").as_string(None)
     parameters = {"connect_timeout": 10, "keepalives_idle": 30, **target.parameters}

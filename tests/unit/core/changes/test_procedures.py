@@ -93,7 +93,7 @@ def test_what_a_form_may_not_ask_for_is_refused_by_name(values: dict[str, Any], 
 
 @pytest.mark.parametrize("item", ["public.steal(id)", "(id OPERATOR(public.+) 1)", "((orders).steal)"])
 def test_the_items_of_an_index_are_no_way_around_it(item: str) -> None:
-    with pytest.raises(ConfigurationError, match="columns: .* which a form may not ask for"):
+    with pytest.raises(ConfigurationError, match=r"columns: .* which a form may not ask for"):
         change("add_index", table="orders", columns=["id", item])
     made = change("add_index", table="orders", columns=["My Id", "lower(name) DESC", "day text_pattern_ops"])
     assert made.canonical()["operations"] == [
@@ -107,6 +107,13 @@ def test_a_function_is_postgresqls_own_whatever_a_user_or_an_extension_calls_the
     assert operation["add_column"]["fill"] == (
         "généré || pg_catalog.lower(substring(orders.name from 2))   || pg_catalog.crosstab2('SELECT 1')"
     )
+
+
+def test_the_name_of_the_change_is_one_for_files_and_logs_whatever_the_column_is_called() -> None:
+    odd = change("add_column", table='"a/../b"', column="../x\n<b>", type="text")
+    assert odd.name == "add_column_a_b__x_b_"
+    long = change("add_column", table="t" * 63, column="c" * 63, type="text")
+    assert len(long.id) <= 120
 
 
 def test_nulls_are_filled_only_with_a_value() -> None:

@@ -26,6 +26,7 @@ def test_it_is_installed_and_taken_away_by_the_undo() -> None:
     assert [check.name.split(" extension")[0] for check in planned.data_checks] == [
         "the server has no",
         "our role may not install",
+        "extension uuid-ossp would make a schema, which a rollback leaves behind",
     ]
 
 

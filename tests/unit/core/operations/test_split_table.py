@@ -70,7 +70,7 @@ def test_derived_columns_have_triggers_per_statement() -> None:
     columns = [{"name": "name", "from": "station_name"}, {"name": "since", "from": "min(day)", "type": "date"}]
     planned = plan(split(into={"columns": columns}), wide())
     triggers = [s for s in planned.steps[2].statements if s.startswith("CREATE TRIGGER")]
-    assert sum("FOR EACH STATEMENT" in t for t in triggers) == 3
+    assert sum("FOR EACH STATEMENT" in t for t in triggers) == 4
     assert any("wait for each other" in n for n in planned.notices)
 
 

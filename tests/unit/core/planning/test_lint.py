@@ -7,6 +7,7 @@ import pytest
 from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation, Use
 from schema_change.core.model import Finding, LockMode, Phase, Step
 from schema_change.core.names import Table
+from schema_change.core.operations.add_column import AddColumn
 from schema_change.core.operations.base import PlanContext
 from schema_change.core.operations.create_index import CreateIndex
 from schema_change.core.operations.set_not_null import SetNotNull
@@ -161,6 +162,16 @@ def test_of_typed_operations_only_what_their_author_chose_is_linted() -> None:
     assert {f.rule for f in lint_plan([step], CATALOG, typed={step})} == {"json-column"}
     unreadable = _step("FROBNICATE big")
     assert lint_plan([unreadable], CATALOG, typed=[unreadable]) == ()
+
+
+def test_a_typed_column_of_a_domain_with_constraints_is_an_error_where_many_rows_are_written_anew() -> None:
+    operation = AddColumn.model_validate({"table": "big", "column": {"name": "m", "type": "public.email"}})
+    domain = {"domain public.email": "text email_check CHECK ((VALUE ~ '@'::text))\nowner: owner"}
+    large = replace(CATALOG, objects=domain)
+    big = large.relations[Table("public", "big")]
+    for catalog, level in ((large, "error"), (large.with_relation(replace(big, rows=10, bytes=8192)), "warning")):
+        steps = operation.plan(catalog, PlanContext("1")).steps
+        assert [(f.rule, f.level) for f in lint_plan(steps, catalog, typed=steps)] == [("constrained-domain", level)]
 
 
 def test_without_a_database_nothing_is_an_error_that_rows_would_make_one() -> None:

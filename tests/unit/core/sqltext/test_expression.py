@@ -84,7 +84,15 @@ def test_an_error_says_where_also_behind_multi_byte_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "volatile"), [("random()", True), ("public.f(a)", True), ("now()", False), ("lower(a)", False)]
+    ("text", "volatile"),
+    [
+        ("random()", True),
+        ("public.f(a)", True),
+        ("now()", False),
+        ("lower(a)", False),
+        ("uuid_generate_v4()", True),
+        ("uuid_generate_v5(a, b)", False),
+    ],
 )
 def test_volatility(text: str, volatile: bool) -> None:
     assert parse_expression(text).volatile_hint is volatile
