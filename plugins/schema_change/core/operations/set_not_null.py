@@ -100,7 +100,7 @@ class SetNotNull(Operation):
                 "that the rows could not be given back",
                 hint="delete them in a change of its own, or choose nulls: fill",
             )
-        pending = text(sql.SQL("{} IS NOT DISTINCT FROM NULL").format(sql.Identifier(relation.table.name, self.column)))
+        pending = text(sql.SQL("{} IS NULL").format(sql.Identifier(relation.table.name, self.column)))
         kept = rows.kept_table("rows", relation.table, self.column, context.version)
         return rows.delete(catalog, relation, pending, kept, f"NOT NULL of {self.column}")
 
@@ -135,7 +135,7 @@ class SetNotNull(Operation):
                     table=table,
                     column=column.name,
                     expression=fill.text,
-                    pending=text(sql.SQL("{} IS NOT DISTINCT FROM NULL").format(sql.Identifier(column.name))),
+                    pending=text(sql.SQL("{} IS NULL").format(sql.Identifier(column.name))),
                     key=relation.key,
                     new_rows=NewRows.TRIGGER,
                     remember=True,

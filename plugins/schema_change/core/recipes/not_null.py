@@ -56,7 +56,7 @@ def put_back(relation: Relation, column: str, server_version: int) -> tuple[str,
 
 def null_check(table: Table, column: str, key: tuple[str, ...]) -> DataCheck:
     """Return the pre-check that counts the rows with NULL."""
-    where = sql.SQL("FROM {} WHERE {} IS NOT DISTINCT FROM NULL").format(table.identifier, sql.Identifier(column))
+    where = sql.SQL("FROM {} WHERE {} IS NULL").format(table.identifier, sql.Identifier(column))
     shown = sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.SQL("ctid")
     return DataCheck(
         name=f"NULL in {table}.{column}",

@@ -93,8 +93,12 @@ def _datasource(target: Target, snapshot: Snapshot, timeout_s: int) -> Iterator[
     }
     source = pages.context().data_sources.add_postgres("target", connection_string=URL, kwargs=options)
     engine = source.get_execution_engine()
+    # The library spells the type of every column of a table, also those that SQLAlchemy knows no name for.
+    engine.engine.dialect.type_compiler_instance.visit_null = lambda _type, **_options: "unknown"
     try:
-        yield source, Watch(engine.engine, snapshot)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Did not recognize type", category=sa.exc.SAWarning)
+            yield source, Watch(engine.engine, snapshot)
     finally:
         engine.close()
         engine.engine.dispose()
