@@ -9,7 +9,7 @@ from tests.acceptance.cases.add_check import NASTY
 from tests.acceptance.cases.add_column import READINGS, TRAFFIC
 
 STATIONS = """
-CREATE TABLE public.stations (name text PRIMARY KEY, title text NOT NULL, seen timestamptz DEFAULT now());
+CREATE TABLE public.stations (name text PRIMARY KEY, title text NOT NULL, seen timestamptz DEFAULT '2024-01-01');
 INSERT INTO public.stations SELECT 'S' || g, 'Station ' || g FROM generate_series(0, 6) AS g;
 INSERT INTO public.stations VALUES ('new', 'New');
 """

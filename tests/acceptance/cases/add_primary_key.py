@@ -17,7 +17,7 @@ CASES = [
             ]
         },
         (
-            "INSERT INTO public.plain VALUES (gen_random_uuid(), 'x')",
+            "INSERT INTO public.plain VALUES ('00000000-0000-0000-0000-000000000001', 'x')",
             "UPDATE public.plain SET note = 'n' WHERE code = 'c7'",
             "DELETE FROM public.plain WHERE code = 'c8'",
         ),

@@ -30,7 +30,10 @@ CASES = [
             ],
             "SELECT obj_description(oid) FROM pg_constraint WHERE conname = 'readings_pkey'": [("the key",)],
         },
-        TRAFFIC,
+        (
+            "INSERT INTO public.readings VALUES (1001, 'new', 1, '', '00000000-0000-0000-0000-000000000001')",
+            *TRAFFIC[1:],
+        ),
     ),
     Case(
         "change_primary_key_and_drop_the_old_nasty_names",
