@@ -212,3 +212,35 @@ def test_writers_of_both_shapes_lose_nothing(readings: Bench, rows: Rows, *, lan
         assert rows(DISAGREE) == [(0,)]
     found = dict(rows("SELECT code, name FROM station"))
     assert {s: found[s] for s in applications.names} == applications.names
+
+
+def test_a_row_that_is_not_inserted_leaves_nothing_behind(readings: Bench, rows: Rows) -> None:
+    before = readings.state(*TABLES)
+    run = forward(start(readings), *BEGUN, "backfill", "cutover")
+    insert = "INSERT INTO reading (id, station, name) OVERRIDING SYSTEM VALUE VALUES (1, 'ghost', 'x')"
+    rows(f"{insert} ON CONFLICT DO NOTHING")
+    rows(f"{insert} ON CONFLICT (id) DO UPDATE SET v = reading.v")
+    assert rows("SELECT count(*) FROM station WHERE code = 'ghost'") == [(0,)]
+    run.finish()
+    assert readings.state(*TABLES) == before
+
+
+def test_a_key_that_is_always_generated_is_taken_from_the_row_that_brings_it(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE look (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)")
+    rows("INSERT INTO look (name) SELECT 'n' || g FROM generate_series(1, 5) g")
+    rows("CREATE TABLE reading (id integer PRIMARY KEY, look bigint REFERENCES look)")
+    rows("INSERT INTO reading SELECT g, g % 5 + 1 FROM generate_series(1, 50) g")
+    forward(start(bench, {"from": "look", "into": "reading", "on": {"look": "id"}}), *BEGUN)
+    rows("INSERT INTO reading VALUES (100, 77, 'new')")
+    assert rows("SELECT name FROM look WHERE id = 77") == [("new",)]
+
+
+def test_truncating_the_other_table_empties_the_copies(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE look (id bigint PRIMARY KEY, name text)")
+    rows("INSERT INTO look SELECT g, 'n' || g FROM generate_series(1, 5) g")
+    rows("CREATE TABLE reading (id integer PRIMARY KEY, look bigint)")
+    rows("INSERT INTO reading SELECT g, g % 5 + 1 FROM generate_series(1, 50) g")
+    run = start(bench, {"from": "look", "into": "reading", "on": {"look": "id"}})
+    forward(run, *BEGUN, "backfill", "cutover")
+    rows("TRUNCATE look")
+    assert rows("SELECT count(*), count(name) FROM reading") == [(50, 0)]

@@ -84,3 +84,28 @@ def test_a_table_without_key_is_walked_by_its_pages(bench: Bench, rows: Rows) ->
     assert rows("SELECT count(*) FROM heap") == [(1500,)]
     run.finish()
     assert rows("SELECT count(*), sum(number) FROM heap WHERE half IS NULL") == [(1500, 2250000)]
+
+
+def test_a_row_value_with_a_null_inside_is_not_null(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TYPE pair AS (a integer, b integer)")
+    rows("CREATE TABLE composed (id integer PRIMARY KEY, p pair)")
+    rows("INSERT INTO composed SELECT g, ROW(g, NULL)::pair FROM generate_series(1, 10) g")
+    operation = {"set_not_null": {"table": "composed", "column": "p"}}
+    forward(start(bench, operation, **FAST), to="validate")
+    rows("INSERT INTO composed VALUES (11, ROW(NULL, 1))")
+    assert rows("SELECT attnotnull FROM pg_attribute WHERE attrelid = 'composed'::regclass AND attname = 'p'") == [
+        (True,)
+    ]
+
+
+def test_rows_that_a_trigger_may_keep_are_not_deleted(bench: Bench, rows: Rows) -> None:
+    rows(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE readings SET station = 'gone' WHERE id = OLD.id; RETURN NULL; END $$"
+    )
+    rows("CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON readings FOR EACH ROW EXECUTE FUNCTION keep()")
+    run = start(bench, DELETE, **FAST)
+    assert not run.try_stage("plan")
+    assert "before DELETE" in str(run.error)
+    rows("ALTER TABLE readings DISABLE TRIGGER keep")
+    forward(start(bench, DELETE, **FAST), to="cutover")

@@ -475,3 +475,65 @@ def test_values_without_a_key_are_counted(features: Bench, rows: Rows) -> None:
     run = forward(start(features), "plan", "approve", "backup")
     assert not run.try_stage("pre_check")
     assert "lost" in str(run.error)
+
+
+def test_a_row_that_is_not_inserted_makes_no_row(features: Bench, rows: Rows) -> None:
+    forward(start(features), *BEGUN, "backfill", "cutover")
+    rows(
+        "INSERT INTO features (id, station_id, year, quarter, station_name) OVERRIDING SYSTEM VALUE"
+        " VALUES (1, 'ghost', 1, 1, 'x') ON CONFLICT DO NOTHING"
+    )
+    assert rows("SELECT count(*) FROM station WHERE station_id = 'ghost'") == [(0,)]
+
+
+def test_a_key_without_rows_has_nothing_derived(features: Bench, rows: Rows) -> None:
+    forward(start(features), *BEGUN, "backfill", "cutover")
+    derived = "SELECT quarters, start_date FROM station WHERE station_id = '{}'"
+    rows("DELETE FROM features WHERE station_id = 'S1'")
+    rows("UPDATE features SET station_id = 'S1' WHERE station_id = 'S2'")
+    assert rows(derived.format("S1")) == [(80, date(2001, 1, 1))]
+    assert rows(derived.format("S2")) == [(0, None)]
+    rows("TRUNCATE features")
+    assert rows(derived.format("S3")) == [(0, None)]
+
+
+def test_a_write_of_an_equal_value_that_reads_differently_is_handed_over(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE m (id integer PRIMARY KEY, k integer, i interval, q numeric, f float8)")
+    rows("INSERT INTO m SELECT g, g % 5, '24 hours', 1.0, '0' FROM generate_series(1, 50) g")
+    columns = [{"name": c, "from": c} for c in ("i", "q", "f")]
+    operation = {"table": "m", "into": {"table": "o", "key": ["k"], "columns": columns}}
+    run = forward(start(bench, operation), *BEGUN, "backfill", "cutover")
+    rows("UPDATE m SET i = '1 day' WHERE id = 1")
+    rows("UPDATE o SET q = 1.00 WHERE k = 1")
+    rows("UPDATE m SET f = '-0' WHERE id = 6")
+    same = [("1 day", "1.00", "-0")]
+    assert rows("SELECT i::text, q::text, f::text FROM o WHERE k = 1") == same
+    assert rows("SELECT DISTINCT i::text, q::text, f::text FROM m WHERE k = 1") == same
+    forward(run, "validate", "contract")
+
+
+def test_values_that_a_collation_calls_equal_are_handed_over(bench: Bench, rows: Rows) -> None:
+    try:
+        rows("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("a server built without ICU")
+    rows("CREATE TABLE m (id integer PRIMARY KEY, k integer, n text COLLATE ci)")
+    rows("INSERT INTO m SELECT g, g % 5, CASE WHEN g = 5 THEN 'Alice' ELSE 'alice' END FROM generate_series(1, 50) g")
+    operation = {"table": "m", "into": {"table": "o", "key": ["k"], "columns": [{"name": "n", "from": "n"}]}}
+    run = forward(start(bench, operation), "plan", "approve", "backup")
+    assert not run.try_stage("pre_check")
+    assert "contradict each other" in str(run.error)
+    run.finish()
+    rows("UPDATE m SET n = 'alice'")
+    run = forward(start(bench, operation), *BEGUN, "backfill", "cutover")
+    rows("UPDATE m SET n = 'ALICE' WHERE id = 1")
+    assert rows('SELECT n COLLATE "C" FROM o WHERE k = 1') == [("ALICE",)]
+    assert rows('SELECT DISTINCT n COLLATE "C" FROM m WHERE k = 1') == [("ALICE",)]
+    forward(run, "validate", "contract")
+
+
+def test_rows_that_a_unique_index_would_refuse_are_counted(features: Bench, rows: Rows) -> None:
+    into = {**SPLIT["into"], "indexes": [{"columns": ["state"], "unique": True}]}
+    run = forward(start(features, {**SPLIT, "into": into}), "plan", "approve", "backup")
+    assert not run.try_stage("pre_check")
+    assert "public.station that share (state)" in str(run.error)

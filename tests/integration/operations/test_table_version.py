@@ -352,3 +352,57 @@ def test_a_table_that_others_use_is_refused(features: Bench, rows: Rows) -> None
     assert not run.try_stage("plan")
     assert isinstance(run.error, PlanError)
     assert "other" in run.error.message
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "said"),
+    [
+        ([{"name": "code", "from": "code", "type": "varchar(2)"}], {}, "do not fit character varying(2)"),
+        ([{"name": "code", "from": "code || 'x'", "type": "varchar(3)"}], {}, "do not fit character varying(3)"),
+        ([{"name": "code", "from": "code", "type": "integer"}], {}, "do not fit integer"),
+        ([{"name": "code", "from": "code"}], {"indexes": [{"columns": ["code"], "unique": True}]}, "share (code)"),
+    ],
+)
+def test_values_that_do_not_fit_are_counted_before_anything_is_touched(
+    bench: Bench, rows: Rows, columns: list[Any], more: dict[str, Any], said: str
+) -> None:
+    rows("CREATE TABLE old (id integer PRIMARY KEY, code text)")
+    rows("INSERT INTO old VALUES (1, 'abc'), (2, 'abc')")
+    operation = {
+        "table": "old",
+        "to": "fresh",
+        "columns": [{"name": "id", "from": "id"}, *columns],
+        "down": {} if columns[0].get("type") is None else {"code": "code"},
+        **more,
+    }
+    run = Run(bench.request(bench.write("001_v", {"operations": [{"table_version": operation}]}), **FAST))
+    forward(run, "plan", "approve", "backup")
+    assert not run.try_stage("pre_check")
+    assert said in str(run.error)
+
+
+def test_a_text_that_is_too_long_for_the_new_version_is_refused_not_cut(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE old (id integer PRIMARY KEY, code text)")
+    rows("INSERT INTO old SELECT g, 'a' || g FROM generate_series(1, 50) g")
+    operation = {
+        "table": "old",
+        "to": "fresh",
+        "down": {"code": "code"},
+        "columns": [{"name": "id", "from": "id"}, {"name": "code", "from": "code", "type": "varchar(3)"}],
+    }
+    run = Run(bench.request(bench.write("001_v", {"operations": [{"table_version": operation}]}), **FAST))
+    forward(run, *BEGUN, "backfill", "cutover")
+    with pytest.raises(psycopg.errors.StringDataRightTruncation):
+        rows("UPDATE old SET code = 'four' WHERE id = 1")
+    rows("UPDATE fresh SET code = 'b' WHERE id = 1")
+    forward(run, "validate", "contract")
+
+
+def test_a_key_to_itself_that_deletes_rows_is_refused(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE old (id integer PRIMARY KEY, up integer REFERENCES old ON DELETE CASCADE)")
+    columns = [{"name": c, "from": c} for c in ("id", "up")]
+    operation = {"table_version": {"table": "old", "to": "fresh", "columns": columns}}
+    run = Run(bench.request(bench.write("001_v", {"operations": [operation]}), **FAST))
+    assert not run.try_stage("plan")
+    assert isinstance(run.error, PlanError)
+    assert "old_up_fkey" in run.error.message

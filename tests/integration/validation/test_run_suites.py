@@ -306,3 +306,15 @@ def test_extension_types_compare_as_the_application_sees_them(target: Target, co
     checks = (Expectation(table, "expect_rows_to_satisfy_sql", {"sql": "name = 'ann'"}, "same"),)
     (outcome,) = run_suites(target, [Suite("s", table, checks)], docs=None, run_name="r").outcomes
     assert outcome.status == "passed"
+
+
+def test_columns_of_types_that_sqlalchemy_does_not_know_are_no_obstacle(target: Target, connection: Connection) -> None:
+    connection.execute("CREATE TYPE pair AS (a int, b int)")
+    connection.execute("CREATE TABLE places (id int PRIMARY KEY, at point, both_of pair[], n int NOT NULL)")
+    connection.execute("INSERT INTO places VALUES (1, '(1,2)', NULL, 1)")
+    table = Table("public", "places")
+    checks = tuple(
+        Expectation(table, "expect_column_values_to_not_be_null", {"column": c}, c) for c in ("n", "at", "both_of")
+    )
+    found = run_suites(target, [Suite("places", table, checks)], docs=None, run_name="r").outcomes
+    assert [(o.check_id, o.status) for o in found] == [("n", "passed"), ("at", "passed"), ("both_of", "failed")]

@@ -312,9 +312,9 @@ def _refuse(catalog: Catalog, old: Relation, context: PlanContext) -> None:
     if old.inherits or catalog.below(old.table):
         raise PlanError(f"{old.table} inherits or is inherited from", hint="use a raw change")
     acting = (c for c in old.constraints if c.type == "f" and c.references == old.table and _ACTS.search(c.definition))
-    if names := [c.name for c in acting]:
+    if keys := [c.name for c in acting]:
         raise PlanError(
-            f"{', '.join(names)} of {old.table} refers to the table itself and changes or deletes rows, which the new "
+            f"{', '.join(keys)} of {old.table} refers to the table itself and changes or deletes rows, which the new "
             "version would not be told of",
             hint="give it no action first, with add_foreign_key and replace:",
         )

@@ -12,7 +12,7 @@ in different order, can deadlock, as two that update the same rows in different 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -20,12 +20,10 @@ from psycopg import sql
 from schema_change.core import sqlfiles
 from schema_change.core.model import Batch
 from schema_change.core.names import Table, hashed_name
-from schema_change.core.recipes import links, raw, text, triggers
+from schema_change.core.recipes import groups, links, raw, text, triggers
 from schema_change.core.recipes.links import MANY, NEW, OLD, ONE, Link
 
-_TOUCHED = "touched"
 _AND, _OR, _COMMA = sql.SQL(" AND "), sql.SQL(" OR "), sql.SQL(", ")
-_NOTHING = sql.SQL("")
 
 
 # -- what the operations put into steps --------------------------------------------------------------------------------
@@ -72,9 +70,9 @@ def copied(link: Link) -> tuple[Batch, str]:
     )
     pending = sql.SQL("NOT ({}) AND NOT {}").format(links.keyless(link, name), matching)
     head = sql.SQL("WITH schema_change_keys ({}) AS (SELECT DISTINCT {} FROM {} WHERE ").format(
-        _numbered(link), _COMMA.join(sql.Identifier(m) for m, _ in link.key), link.many.identifier
+        groups.numbered(link), _COMMA.join(sql.Identifier(m) for m, _ in link.key), link.many.identifier
     )
-    return Batch(head=text(head), tail=text(_copy_groups(link)), verb="copied"), text(pending)
+    return Batch(head=text(head), tail=text(groups.copied(link)), verb="copied"), text(pending)
 
 
 def filled(link: Link) -> tuple[Batch, str]:
@@ -134,9 +132,9 @@ def _parts(link: Link) -> tuple[_Part, ...]:
     if link.derived:
         new, old = "NEW TABLE AS schema_change_new", "OLD TABLE AS schema_change_old"
         for event, tables in (("INSERT", new), ("UPDATE", f"{old} {new}"), ("DELETE", old)):
-            body = _recompute(link, event.lower())
+            body = groups.recompute(link, event.lower())
             parts.append(part(f"recompute_{event.lower()}", link.many, f"AFTER {event}", body, tables))
-        parts.append(part("recompute_truncate", link.many, "AFTER TRUNCATE", _recompute_all(link)))
+        parts.append(part("recompute_truncate", link.many, "AFTER TRUNCATE", groups.recompute_all(link)))
     if not link.creates:
         body = sqlfiles.block("queries/tables_in_step", "clear_all_body").format(**_cleared(link))
         parts.append(part("clear_all", link.one, "AFTER TRUNCATE", body))
@@ -147,12 +145,12 @@ def _take_over(link: Link) -> sql.Composed:
     """Fill the copies of a row that was written without them; make the row of ``one`` that a foreign key wants."""
     take = [
         sql.SQL("IF {} THEN NEW.{} := theirs.{}; END IF;").format(
-            links.not_given(copy), sql.Identifier(copy.many), sql.Identifier(_place("c", place))
+            links.not_given(copy), sql.Identifier(copy.many), sql.Identifier(groups.label("c", place))
         )
         for place, copy in enumerate(link.copies)
     ]
     theirs = _COMMA.join(
-        sql.SQL("{} AS {}").format(sql.Identifier(ONE, c.one), sql.Identifier(_place("c", place)))
+        sql.SQL("{} AS {}").format(sql.Identifier(ONE, c.one), sql.Identifier(groups.label("c", place)))
         for place, c in enumerate(link.copies)
     )
     return sqlfiles.block("queries/tables_in_step", "take_over_body").format(
@@ -171,7 +169,7 @@ def _hand_over(link: Link) -> sql.Composed:
         copies_kept=sql.SQL("NOT ({})").format(
             links.differ_in(((c.many, c.many, c.type) for c in link.copies), NEW, OLD)
         ),
-        ensure=_ensure(link, NEW, _group_of),
+        ensure=_ensure(link, NEW, groups.of_key),
         differs=links.differ(link, ONE, NEW),
         hand_over=_COMMA.join(
             sql.SQL("{} = NEW.{}").format(sql.Identifier(c.one), sql.Identifier(c.many)) for c in link.copies
@@ -209,73 +207,6 @@ def _cleared(link: Link) -> dict[str, sql.Composable]:
     }
 
 
-def _group(link: Link, same_key: sql.Composable) -> sql.Composed:
-    """Return the query of the derived values of a key: one row, also when no row has the key."""
-    return sqlfiles.block("queries/tables_in_step", "group").format(
-        columns=_derived_columns(link),
-        many=link.many.identifier,
-        row=sql.Identifier(link.many.name),
-        same_key=same_key,
-        key=_COMMA.join(sql.Identifier(link.many.name, m) for m, _ in link.key),
-    )
-
-
-def _taken_from_group(link: Link) -> dict[str, sql.Composable]:
-    places = [(d, _place("d", place)) for place, d in enumerate(link.derived)]
-    return {
-        "one": link.one.identifier,
-        "values": _COMMA.join(
-            sql.SQL("{} = schema_change_group.{}").format(sql.Identifier(d.one), sql.Identifier(place))
-            for d, place in places
-        ),
-        "differs": links.differ_in(((d.one, place, d.type) for d, place in places), ONE, "schema_change_group"),
-    }
-
-
-def _recompute_all(link: Link) -> sql.Composed:
-    """Compute the derived columns of every key anew, none of which has a row any more."""
-    block = sqlfiles.block("queries/tables_in_step", "recompute_all_body")
-    return block.format(derived=_group(link, sql.SQL("false")), **_taken_from_group(link))
-
-
-_TOUCHED = {"insert": "touched_by_insert", "update": "touched_by_update", "delete": "touched_by_delete"}
-
-
-def _recompute(link: Link, event: str) -> sql.Composed:
-    """Compute the derived columns of the keys that a statement touched anew."""
-    keys = [sql.Identifier(MANY, m) for m, _ in link.key]
-    columns = tuple(dict.fromkeys((*(m for m, _ in link.key), *link.inputs)))
-    touched = sqlfiles.block("queries/tables_in_step", _TOUCHED[event]).format(
-        key=_COMMA.join(
-            sql.SQL("{} AS {}").format(key, sql.Identifier(_place("k", place))) for place, key in enumerate(keys)
-        ),
-        keyed=sql.SQL("NOT ({})").format(links.keyless(link, MANY)),
-        order=_COMMA.join(sql.SQL(str(place + 1)) for place in range(len(keys))),
-        # As text: not every type can be compared.
-        inputs=_COMMA.join(
-            sql.SQL("{}" if c in dict(link.key) else "{0}::text AS {1}").format(
-                sql.Identifier(MANY, c), sql.Identifier(c)
-            )
-            for c in columns
-        ),
-    )
-    group = sql.SQL("{} = touched.{}")
-    same_key = _AND.join(
-        group.format(sql.Identifier(link.many.name, m), sql.Identifier(_place("k", place)))
-        for place, (m, _) in enumerate(link.key)
-    )
-    return sqlfiles.block("queries/tables_in_step", "recompute_body").format(
-        touched=touched,
-        ensure=_group_of(link, _TOUCHED),
-        same_key=_AND.join(
-            group.format(sql.Identifier(ONE, o), sql.Identifier(_place("k", place)))
-            for place, (_, o) in enumerate(link.key)
-        ),
-        derived=_group(link, same_key),
-        **_taken_from_group(link),
-    )
-
-
 def _look_up_name(link: Link) -> str:
     return hashed_name("look_up", link.many.schema, link.many.name, link.one.schema, link.one.name)
 
@@ -307,18 +238,10 @@ def _ensure(link: Link, row: str, of_rows: Callable[[Link, str], sql.Composed]) 
     return of_rows(link, row) if link.creates else _given(link)
 
 
-def _group_of(link: Link, row: str) -> sql.Composed:
-    """Make it of the rows of ``many`` with the key, as the backfill does."""
-    columns = [_place("k", place) for place in range(len(link.key))] if row == _TOUCHED else [m for m, _ in link.key]
-    keys = _COMMA.join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(c)) for c in columns)
-    head = sql.SQL("WITH schema_change_keys ({}) AS (SELECT {}").format(_numbered(link), keys)
-    return sql.SQL("{}{}").format(head, _copy_groups(link))
-
-
 def _group_and_row(link: Link, row: str) -> sql.Composed:
     """Make it of the rows that are there, else of the row that comes."""
     new = sqlfiles.block("queries/tables_in_step", "insert_new").format(**_row_of_new(link))
-    return sql.SQL("{};\n        {}").format(_group_of(link, row), new)
+    return sql.SQL("{};\n        {}").format(groups.of_key(link, row), new)
 
 
 def _given(link: Link) -> sql.Composed:
@@ -336,71 +259,6 @@ def _row_of_new(link: Link) -> dict[str, sql.Composable]:
         "key": _COMMA.join(sql.Identifier(o) for _, o in link.key),
         "same_key": links.same_key(link, NEW),
     }
-
-
-def _copy_groups(link: Link) -> sql.Composed:
-    """Return the insert into ``one`` for the keys in schema_change_keys, from the bracket that closes their query."""
-    row = link.many.name
-    keys = [(sql.Identifier(row, m), sql.Identifier(_place("k", place))) for place, (m, _) in enumerate(link.key)]
-    same_key = _AND.join(
-        sql.SQL("{} = {}").format(column, sql.SQL("schema_change_keys.{}").format(place)) for column, place in keys
-    )
-    many_key = _COMMA.join(column for column, _ in keys)
-    labelled = [sql.SQL("{} AS {}").format(column, place) for column, place in keys]
-    copies = [
-        sql.SQL("{} AS {}").format(sql.Identifier(row, c.many), sql.Identifier(_place("c", place)))
-        for place, c in enumerate(link.copies)
-    ]
-    first = [
-        sql.Identifier("schema_change_first", name) for name in (*_places("k", link.key), *_places("c", link.copies))
-    ]
-    group = [sql.Identifier("schema_change_group", name) for name in _places("d", link.derived)]
-    derived: sql.Composable = _NOTHING
-    if link.derived:
-        derived = sqlfiles.block("queries/tables_in_step", "copy_derived").format(
-            values=sql.SQL("{}, {}").format(_COMMA.join(labelled), _derived_columns(link)),
-            many=link.many.identifier,
-            row=sql.Identifier(row),
-            same_key=same_key,
-            many_key=many_key,
-            same_group=_AND.join(
-                sql.SQL("schema_change_group.{0} = schema_change_first.{0}").format(place) for _, place in keys
-            ),
-        )
-    columns = [*(o for _, o in link.key), *(c.one for c in link.copies), *(d.one for d in link.derived)]
-    return sqlfiles.block("queries/tables_in_step", "copy_groups").format(
-        one=link.one.identifier,
-        columns=_COMMA.join(map(sql.Identifier, columns)),
-        values=_COMMA.join([*first, *group]),
-        many_key=many_key,
-        many_values=_COMMA.join([*labelled, *copies]),
-        many=link.many.identifier,
-        row=sql.Identifier(row),
-        same_key=same_key,
-        order=sql.SQL(", {}").format(raw(link.order)) if link.order else _NOTHING,
-        derived=sql.SQL("{}\n").format(derived) if link.derived else _NOTHING,
-        key=_COMMA.join(sql.Identifier(o) for _, o in link.key),
-    )
-
-
-def _places(letter: str, items: Iterable[object]) -> list[str]:
-    return [_place(letter, place) for place, _ in enumerate(items)]
-
-
-def _place(letter: str, number: int) -> str:
-    # Not a name that a column of somebody's has: expressions name columns without their table.
-    return f"schema_change_{letter}{number}"
-
-
-def _numbered(link: Link) -> sql.Composed:
-    return _COMMA.join(map(sql.Identifier, _places("k", link.key)))
-
-
-def _derived_columns(link: Link) -> sql.Composed:
-    return _COMMA.join(
-        sql.SQL("({})::{} AS {}").format(raw(d.expression), raw(d.type), sql.Identifier(_place("d", place)))
-        for place, d in enumerate(link.derived)
-    )
 
 
 def _names(link: Link) -> dict[str, sql.Composable]:

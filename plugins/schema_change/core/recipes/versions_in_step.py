@@ -153,7 +153,7 @@ def fits(catalog: Catalog, old: Relation, new: Relation, versions: Versions) -> 
             sample=text(sql.SQL("SELECT {} {} LIMIT 10").format(shown, where)),
             remedy="correct these rows first, or choose another type or expression",
         )
-    values = [(n, sql.Identifier(old.table.name, o)) for o, n in versions.key]
+    values: list[tuple[str, sql.Composable]] = [(n, sql.Identifier(old.table.name, o)) for o, n in versions.key]
     values += [(v.column, _value(v)) for v in versions.up]
     listed = _COMMA.join(sql.SQL("{} AS {}").format(value, sql.Identifier(name)) for name, value in values)
     rows = sql.SQL("SELECT {} FROM {}").format(listed, old.table.identifier)

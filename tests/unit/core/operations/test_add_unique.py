@@ -45,6 +45,7 @@ def test_null_makes_a_key_no_duplicate_unless_asked() -> None:
         ({"include": ["hour"]}, "no column hour"),
         ({"name": "readings_pkey"}, "already has a constraint"),
         ({"name": "stations"}, "already a relation or index"),
+        ({"columns": ["day", "day"]}, "names a column twice"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_remedy(keys: dict[str, Any], message: str) -> None:

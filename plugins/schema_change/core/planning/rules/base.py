@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pglast import ast
+from pglast.enums import A_Expr_Kind, BoolExprType, ConstrType, DropBehavior, NullTestType, ObjectType
 from pglast.enums import AlterTableType as At
-from pglast.enums import BoolExprType, ConstrType, DropBehavior, NullTestType, ObjectType
 from pglast.parser import ParseError
 from pglast.stream import RawStream
 
@@ -258,6 +258,15 @@ def _not_null_tests(node: Node) -> Iterator[str]:
             yield from _not_null_tests(part)
     elif is_a(node, ast.NullTest) and node.nulltesttype == NullTestType.IS_NOT_NULL and is_a(node.arg, ast.ColumnRef):
         yield grammar.dotted(node.arg.fields)[-1]
+    elif _is_distinct_from_null(node):
+        yield grammar.dotted(node.lexpr.fields)[-1]
+
+
+def _is_distinct_from_null(node: Node) -> bool:
+    """Tell whether it is the same test of a column, as it is written for composite types too."""
+    if not is_a(node, ast.A_Expr) or node.kind != A_Expr_Kind.AEXPR_DISTINCT:
+        return False
+    return is_a(node.lexpr, ast.ColumnRef) and is_a(node.rexpr, ast.A_Const) and bool(node.rexpr.isnull)
 
 
 _KINDS = {
