@@ -4,8 +4,6 @@
 
 RUN := .venv/bin/python -m
 INSTALLED := .venv/.installed
-# Each worker has servers of its own; what shares an Airflow stays on one.
-PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,10 +30,10 @@ status: $(INSTALLED) ## Say what of the demo is running
 	@$(RUN) demo status
 
 test: $(INSTALLED) ## Run all tests but the slow ones
-	@$(RUN) pytest -m "not slow" $(PARALLEL)
+	@$(RUN) pytest -m "not slow"
 
 test-all: $(INSTALLED) ## Run all tests
-	@$(RUN) pytest $(PARALLEL)
+	@$(RUN) pytest
 
 lint: $(INSTALLED) ## Check style, SQL and types
 	@$(RUN) ruff check
