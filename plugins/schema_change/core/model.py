@@ -210,7 +210,8 @@ class Step:
 class Expectation:
     """One Great Expectations check that an operation wants afterwards, in GX's own words.
 
-    ``type`` is the snake_case expectation type, ``kwargs`` its arguments, ``severity`` critical or warning.
+    ``type`` is the snake_case expectation type, ``kwargs`` its arguments, ``severity`` critical or warning. One that
+    says that two shapes agree is checked again right before contract removes one of them: ``until_contract``.
     """
 
     table: Table
@@ -219,6 +220,7 @@ class Expectation:
     check_id: str
     severity: str = "critical"
     notes: str = ""
+    until_contract: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -234,6 +234,7 @@ def _expectations(link: Link) -> Iterator[Expectation]:
         kwargs={"sql": tables_in_step.agreement(link)},
         check_id=f"agrees_with_{link.one.name}",
         notes=f"every row has the values of its row of {link.one}",
+        until_contract=True,
     )
 
 

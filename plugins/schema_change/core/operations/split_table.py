@@ -359,6 +359,7 @@ def _expectations(link: Link) -> Iterator[Expectation]:
         type="expect_no_orphaned_rows",
         kwargs={"columns": ours, "parent_table": str(link.one), "parent_columns": theirs},
         check_id=f"{'_'.join(ours)}_in_{link.one.name}",
+        until_contract=True,
     )
     if not link.order:
         yield Expectation(
@@ -367,6 +368,7 @@ def _expectations(link: Link) -> Iterator[Expectation]:
             kwargs={"sql": tables_in_step.agreement(link)},
             check_id=f"agrees_with_{link.one.name}",
             notes=f"the columns that {link.many} and {link.one} both have agree",
+            until_contract=True,
         )
 
 

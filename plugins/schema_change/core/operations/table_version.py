@@ -359,6 +359,7 @@ def _expectations(versions: Versions) -> Iterator[Expectation]:
         check_id=f"agrees_with_{versions.new.name}",
         severity=severity,
         notes=f"every row is in {versions.new} with the values it should have",
+        until_contract=True,
     )
     yield Expectation(
         table=versions.new,
@@ -370,6 +371,7 @@ def _expectations(versions: Versions) -> Iterator[Expectation]:
         },
         check_id=f"rows_are_in_{versions.old.name}",
         severity=severity,
+        until_contract=True,
     )
 
 

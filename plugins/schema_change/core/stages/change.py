@@ -16,6 +16,7 @@ from schema_change.core.stages import BACKFILL_DAG
 from schema_change.core.stages.before import ensure_approved, pre_check
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.stages.validate import check_agreement
 from schema_change.core.surroundings.follow_ups import schedule
 from schema_change.core.wording import counted
 
@@ -67,7 +68,9 @@ def contract(session: Session) -> StageResult:
         return StageResult("contract", "done", "the change has landed already")
     if run.status not in {"validated", "contracting"}:
         raise JournalError(f"the run is {run.status}, not validated", hint="contract runs after validate has passed")
-    _ensure_soaked(session)
+    if run.status == "validated":
+        _ensure_soaked(session)
+        check_agreement(session)
     session.journal.set_status("contracting")
     steps = session.run_phase(Phase.CONTRACT)
     plan = session.plan()

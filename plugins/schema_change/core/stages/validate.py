@@ -84,6 +84,25 @@ def check_shape(session: Session) -> None:
             )
 
 
+def check_agreement(session: Session) -> None:
+    """Raise ValidationFailed when two shapes no longer agree: what is written meanwhile can put them out of step.
+
+    Triggers keep them in step, but in a transaction whose isolation is above READ COMMITTED they do not see what others
+    have committed since it began.
+    """
+    wanted = [e for e in session.plan().expectations if e.until_contract and e.severity == "critical"]
+    if not wanted:
+        return
+    suites = suite_from_operations(change_of(session).id, wanted)
+    outcome = run_suites(session.target, suites, docs=None, run_name=str(session.run_id))
+    if outcome.blocking:
+        raise ValidationFailed(
+            "since validate: " + "; ".join(map(_line, outcome.blocking)),
+            hint="the run is rolled back; let the application write these tables in READ COMMITTED, then start a new run",
+            data=_describe(outcome),
+        )
+
+
 def run_verify_script(session: Session) -> None:
     """Run the verify.sql of a raw change in a transaction that is rolled back; any error fails."""
     stored = session.journal.run.change.get("operations", [])
