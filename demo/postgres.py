@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
+import random
 import shutil
 import socket
 import stat
@@ -19,13 +21,16 @@ from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError
 
 OS_USER = "schemachange"
+_PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """Return a TCP port nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a TCP port nobody listens on, below those that outgoing connections are given until it is used."""
+    for port in random.sample(_PORTS, 100):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise ConfigurationError("no free TCP port found", hint=f"free one between {_PORTS[0]} and {_PORTS[-1]}")
 
 
 class Server:

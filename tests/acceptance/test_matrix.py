@@ -28,6 +28,7 @@ from schema_change.core.journal.journal import StepRow
 from schema_change.core.model import Phase
 from schema_change.core.stages.request import Request
 from tests.acceptance.cases import Case, all_cases
+from tests.acceptance.index_page import not_listed
 from tests.bench import FORWARD, Bench, Run
 
 CASES = all_cases()
@@ -215,6 +216,8 @@ def test_success(scene: Scene) -> None:
     target, run = scene.run()
     assert forward(run), (run.error, getattr(run.error, "__cause__", None))
     assert_landed(scene, target)
+    wanted = [name for operation in scene.case.operations or ({"sql": {}},) for name in operation]
+    assert not_listed(wanted, (row.planned for row in scene.steps)) == []
 
 
 @pytest.mark.slow
