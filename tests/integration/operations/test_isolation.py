@@ -11,7 +11,6 @@ from psycopg import IsolationLevel
 from schema_change.core.database import Connection
 from schema_change.core.errors import ChangeRolledBack, ValidationFailed
 from tests.bench import FORWARD, Bench, Run
-from tests.integration.operations.running import FAST
 
 SETUP = """
 CREATE TABLE flights (id integer PRIMARY KEY, carrier text NOT NULL, carrier_name text);
@@ -53,7 +52,7 @@ def test_contract_does_not_trust_what_was_true_in_validate(
 
 def forward_to_contract(bench: Bench) -> Run:
     change = bench.write("001_split", {"operations": [{"split_table": SPLIT}]})
-    run = Run(bench.request(change, **FAST))
+    run = Run(bench.request(change, skip_backup=True, skip_rehearsal=True))
     for stage in FORWARD[: FORWARD.index("contract")]:
         assert run.try_stage(stage), (stage, run.error)
         if stage == "plan":
