@@ -3,6 +3,8 @@
 .PHONY: help install demo up down clean status test test-all lint format schema lock-check
 
 RUN := .venv/bin/python -m
+# A worker for each core; tests of one group, such as those with an Airflow, share one.
+PYTEST := $(RUN) pytest -n auto --dist loadgroup
 INSTALLED := .venv/.installed
 
 help: ## Show this list
@@ -30,10 +32,10 @@ status: $(INSTALLED) ## Say what of the demo is running
 	@$(RUN) demo status
 
 test: $(INSTALLED) ## Run all tests but the slow ones
-	@$(RUN) pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: $(INSTALLED) ## Run all tests
-	@$(RUN) pytest
+	@$(PYTEST)
 
 lint: $(INSTALLED) ## Check style, SQL and types
 	@$(RUN) ruff check

@@ -64,15 +64,20 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def new_database(server: Server) -> Iterator[Callable[[], Target]]:
-    """A function that creates one more empty database; they go away with the server."""
+    """A function that creates one more empty database; they are dropped after the test."""
+    created: list[sql.Identifier] = []
     with server.target().connect("tests") as admin:
 
         def create() -> Target:
             name = f"t{next(_numbers)}"
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            created.append(sql.Identifier(name))
             return server.target(name)
 
         yield create
+        for identifier in created:
+            # Whole restores rename databases.
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
 
 
 @pytest.fixture
