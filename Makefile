@@ -1,6 +1,6 @@
 # Everything runs from .venv, which demo/install.sh makes from uv.lock.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down clean status test test-all lint format schema lock-check
+.PHONY: help install demo up down clean status test test-all bench lint format schema lock-check
 
 RUN := .venv/bin/python -m
 # A worker for each core; tests of one group, such as those with an Airflow, share one.
@@ -36,6 +36,9 @@ test: $(INSTALLED) ## Run all tests but the slow ones
 
 test-all: $(INSTALLED) ## Run all tests
 	@$(PYTEST)
+
+bench: $(INSTALLED) ## Measure everything side by side with what people use today (under 30 minutes)
+	@$(RUN) benchmarks
 
 lint: $(INSTALLED) ## Check style, SQL and types
 	@$(RUN) ruff check
