@@ -3,8 +3,8 @@
 .PHONY: help install demo up down clean status test test-all bench lint format schema lock-check
 
 RUN := .venv/bin/python -m
-# A worker for each core; tests of one group, such as those with an Airflow, share one.
-PYTEST := $(RUN) pytest -n auto --dist loadgroup
+# A worker for each core; which tests stay together is said in tests/conftest.py.
+PYTEST := $(RUN) pytest -n auto
 INSTALLED := .venv/.installed
 
 help: ## Show this list

@@ -11,12 +11,20 @@ from pathlib import Path
 
 import pytest
 from psycopg import sql
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from demo.postgres import Server, free_port
 from schema_change.core.binaries import installations
 from schema_change.core.database import Connection, Target
 
 VERSIONS = (18, 15)
+#: On several cores these run one after the other, on one of them: an Airflow is heavy, and so is building wheels.
+TOGETHER = (
+    ("tests/system/", "tests/integration/test_demo_airflow.py"),
+    ("tests/integration/airflow/",),
+    ("tests/packaging/",),
+)
 _FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -26,6 +34,16 @@ _FAST = {
     "log_min_messages": "error",
 }
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Give each test to the worker that is free, but those that belong together to one."""
+    return _Scheduling(config, log)
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return next((together[0] for together in TOGETHER if nodeid.startswith(together)), nodeid)
 
 
 def _start(major: int) -> Iterator[Server]:
@@ -66,17 +84,18 @@ def server(request: pytest.FixtureRequest) -> Server:
 def new_database(server: Server) -> Iterator[Callable[[], Target]]:
     """A function that creates one more empty database; they are dropped after the test."""
     created: list[sql.Identifier] = []
-    with server.target().connect("tests") as admin:
 
-        def create() -> Target:
-            name = f"t{next(_numbers)}"
+    def create() -> Target:
+        name = f"t{next(_numbers)}"
+        with server.target().connect("tests") as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            created.append(sql.Identifier(name))
-            return server.target(name)
+        created.append(sql.Identifier(name))
+        return server.target(name)
 
-        yield create
+    yield create
+    with server.target().connect("tests") as admin:
         for identifier in created:
-            # Whole restores rename databases.
+            # A whole restore may have renamed it.
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
 
 

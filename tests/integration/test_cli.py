@@ -356,6 +356,8 @@ def held_in_backfill(connection: Connection) -> Iterator[subprocess.Popen[str]]:
     connection.execute(PAUSE.encode())
     command = [sys.executable, "-m", "schema_change.cli", "apply", "001_fill", "--yes", "--skip-backup", *FILES]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins")}
+    # Whoever was started in the background ignores it, and its children do then.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:

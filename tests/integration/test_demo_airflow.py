@@ -53,7 +53,6 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 @pytest.mark.system
-@pytest.mark.xdist_group("airflow")
 def test_start_trigger_follow_kill(stack: Stack) -> None:
     stack.start_server()
     weather.generate(stack.weather, rows=10, seed=1)

@@ -15,7 +15,7 @@ from schema_change.core.surroundings.models import PrometheusCheck
 from schema_change.core.surroundings.prometheus import ask
 from tests.web import Web, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prometheus")]
+pytestmark = pytest.mark.slow
 
 CONFIG = """
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}

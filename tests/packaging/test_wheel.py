@@ -22,7 +22,6 @@ from schema_change.core.binaries import BIN_VARIABLE
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "plugins" / "schema_change"
 SQL_FOLDERS = ("registry", "queries", "checks")
-pytestmark = pytest.mark.xdist_group("wheel")
 CHANGE = """
 description: a test
 conn_id: target

@@ -23,7 +23,7 @@ from schema_change.operators.request import run_id_of
 from tests.airflow_home import ROOT
 from tests.changes import write_change
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.system
 
 DBA = "database_administrator"
 SHOP = "shop"

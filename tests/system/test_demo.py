@@ -12,7 +12,7 @@ import pytest
 from demo.postgres import free_port
 from tests.airflow_home import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
 def test_the_demo_proves_what_it_says(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from schema_change.operators.request import run_id_of
 from tests import examples
 from tests.airflow_home import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Users who approve, in the roles of include/approvals.yaml.
 APPROVERS = ("dba", "lead", "owner")

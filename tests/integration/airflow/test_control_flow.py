@@ -14,7 +14,6 @@ from tests.fake_runner import Script
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the warnings here are those of Airflow's own code
-    pytest.mark.xdist_group("dag_test"),
 ]
 
 _LETTERS = {"success": "S", "skipped": "-", "failed": "F", "upstream_failed": "u"}

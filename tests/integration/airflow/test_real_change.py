@@ -18,7 +18,6 @@ from schema_change.operators.request import run_id_of
 from tests.changes import write_change
 
 pytestmark = [
-    pytest.mark.xdist_group("dag_test"),
     pytest.mark.filterwarnings("ignore"),  # the warnings here are those of Airflow's own code
     pytest.mark.parametrize("server", [18], indirect=True),
 ]
