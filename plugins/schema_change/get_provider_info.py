@@ -57,6 +57,11 @@ def get_provider_info() -> dict[str, Any]:
                         "Connection of the server on which backups are verified and changes rehearsed. Empty: the "
                         "target's own server, for small databases only."
                     ),
+                    "conn_ids": _option(
+                        "Connections, separated by commas, that reconcile, follow_ups, retention and data_quality look "
+                        "after beside those that change files name: procedures can be run on any.",
+                        example="billing, shop_replica",
+                    ),
                 },
             }
         },

@@ -13,6 +13,7 @@ from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 from schema_change.core.changes.load import load_changes
 from schema_change.factory.params import CONN_ID, conn_id_param
+from schema_change.hooks.settings import Settings
 from schema_change.operators.data_quality import DataQualityOperator
 from schema_change.operators.maintenance import (
     FollowUpOperator,
@@ -196,7 +197,7 @@ def _connections() -> list[str]:
 
 
 def _connections_param(changes: Path) -> dict[str, Param]:
-    known = sorted({change.conn_id for change in load_changes(changes).changes})
+    known = sorted({*Settings.read().conn_ids, *(change.conn_id for change in load_changes(changes).changes)})
     return {
         "conn_ids": Param(
             known,

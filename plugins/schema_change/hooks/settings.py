@@ -26,6 +26,7 @@ class Settings:
     artifacts_url: str
     approvers_file: Path | None
     scratch_conn_id: str | None
+    conn_ids: tuple[str, ...]
 
     @classmethod
     def read(cls) -> Settings:
@@ -37,6 +38,7 @@ class Settings:
             artifacts_url=_option("artifacts_url") or (home / "schema_change").absolute().as_uri(),
             approvers_file=_path("approvers_file"),
             scratch_conn_id=_option("scratch_conn_id") or None,
+            conn_ids=tuple(name for part in _option("conn_ids").split(",") if (name := part.strip())),
         )
 
     @property

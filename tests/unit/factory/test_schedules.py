@@ -41,6 +41,11 @@ def test_the_scheduled_ones_know_the_connections_of_the_changes(root: Path) -> N
     assert str(reconcile.schedule) == str(timedelta(minutes=10))
 
 
+def test_the_setting_names_connections_that_no_file_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SCHEMA_CHANGE__CONN_IDS", "billing, weather")
+    assert reconcile_dag(root).params["conn_ids"] == ["billing", "sales", "weather"]
+
+
 def test_a_restore_is_asked_for_by_a_person_who_says_what() -> None:
     dag = restore_dag()
     assert dag.schedule is None

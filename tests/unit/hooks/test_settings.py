@@ -13,6 +13,7 @@ def test_nothing_has_to_be_set() -> None:
     settings = Settings.read()
     assert (settings.changes, settings.expectations, settings.approvers_file) == (None, None, None)
     assert settings.scratch_conn_id is None
+    assert settings.conn_ids == ()
     assert str(settings.artifacts) == f"file://{os.environ['AIRFLOW_HOME']}/schema_change"
     assert settings.approvers() == {}
 

@@ -98,7 +98,7 @@ def check_agreement(session: Session) -> None:
     if outcome.blocking:
         raise ValidationFailed(
             "since validate: " + "; ".join(map(_line, outcome.blocking)),
-            hint="the run is rolled back; let the application write these tables in READ COMMITTED, then start a new run",
+            hint="the run is rolled back; let the application write them in READ COMMITTED, then start a new run",
             data=_describe(outcome),
         )
 
