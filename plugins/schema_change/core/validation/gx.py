@@ -91,7 +91,7 @@ def _datasource(target: Target, snapshot: Snapshot, timeout_s: int) -> Iterator[
         "hide_parameters": True,
         "use_native_hstore": False,
     }
-    source = pages.context().data_sources.add_postgres("target", connection_string=URL, kwargs=options)
+    source = pages.context().data_sources.add_one_pass_postgres("target", connection_string=URL, kwargs=options)
     engine = source.get_execution_engine()
     # The library spells the type of every column of a table, also those that SQLAlchemy knows no name for.
     engine.engine.dialect.type_compiler_instance.visit_null = lambda _type, **_options: "unknown"
