@@ -8,14 +8,15 @@ for all of them in one query.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Type  # noqa: UP035 # as below
 
 import sqlalchemy as sa
-from great_expectations.datasource.fluent import PostgresDatasource
-from great_expectations.exceptions import MetricResolutionError
+from great_expectations.datasource.fluent.postgres_datasource import PostgresDatasource
+from great_expectations.exceptions.exceptions import MetricResolutionError
 from great_expectations.execution_engine.execution_engine import MetricComputationConfiguration
 from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.registry import get_metric_provider
@@ -24,8 +25,13 @@ from great_expectations.validator.metric_configuration import MetricConfiguratio
 #: What narrows the rows of a metric down; anything else in its domain says which columns it is about.
 _FILTERS = ("row_condition", "condition_parser")
 
-#: Values and rows that offend. Nothing shows them, so they are not read.
-_CONTENT = (".unexpected_values", "unexpected_rows_query.table")
+
+def _is_content(name: str) -> bool:
+    """Tell whether a metric is values of rows that offend: nothing shows them, so they are not read.
+
+    Those of a regular expression are left: with LIMIT 0, planning finds a wrong one even in a table without rows.
+    """
+    return name == "unexpected_rows_query.table" or (name.endswith(".unexpected_values") and "regex" not in name)
 
 
 class OnePassEngine(SqlAlchemyExecutionEngine):
@@ -40,6 +46,7 @@ class OnePassEngine(SqlAlchemyExecutionEngine):
         if not named:  # the library tells Snowflake, which is nobody here, who it is
             os.environ.pop("SF_PARTNER", None)
         self._computed: dict[Any, Any] = {}
+        self._asked: set[Any] = set()
 
     def resolve_metrics(
         self,
@@ -49,7 +56,7 @@ class OnePassEngine(SqlAlchemyExecutionEngine):
     ) -> dict[Any, Any]:
         """Return the metrics that can be computed now; the library asks again for those that were kept back."""
         wanted = list(metrics_to_resolve)
-        self._computed |= {m.id: [] for m in wanted if m.metric_name.endswith(_CONTENT)}
+        self._computed |= {m.id: [] for m in wanted if _is_content(m.metric_name)}
         missing = [m for m in wanted if m.id not in self._computed]
         aggregates = [m for m in missing if get_metric_provider(m.metric_name, self)[1] is None]
         for metric in missing:
@@ -62,11 +69,13 @@ class OnePassEngine(SqlAlchemyExecutionEngine):
     def _compute_together(
         self, aggregates: list[MetricConfiguration], metrics: dict[Any, Any] | None, how: dict[str, Any] | None
     ) -> None:
-        try:
-            super().resolve_metrics(aggregates, metrics, how)
-        except MetricResolutionError:
-            # It names all that failed and gives the last one's error for each; asked alone, each gives its own.
-            for metric in aggregates:
+        if self._asked.isdisjoint(m.id for m in aggregates):
+            self._asked |= {m.id for m in aggregates}
+            with contextlib.suppress(MetricResolutionError):
+                super().resolve_metrics(aggregates, metrics, how)
+        # The library names all that failed, with the last one's error for each. Asked alone, each gives its own.
+        for metric in aggregates:
+            if metric.id not in self._computed:
                 super().resolve_metrics([metric], metrics, how)
 
     def resolve_metric_bundle(self, metric_fn_bundle: Iterable[MetricComputationConfiguration]) -> dict[Any, Any]:
@@ -84,7 +93,7 @@ class OnePassEngine(SqlAlchemyExecutionEngine):
 
     def _domain(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return which rows of the table itself are meant: a batch is a subquery with another name than the table's."""
-        batch = self.batch_manager.batch_data_cache[given["batch_id"]]
+        batch: Any = self.batch_manager.batch_data_cache[given["batch_id"]]
         filters = {name: given[name] for name in _FILTERS if given.get(name)}
         return {"batch_id": given["batch_id"], "table": batch.source_table_name, **filters}
 
@@ -100,6 +109,6 @@ class OnePassPostgres(PostgresDatasource):
     type: Literal["one_pass_postgres"] = "one_pass_postgres"  # type: ignore[assignment]
 
     @property
-    def execution_engine_type(self) -> type[OnePassEngine]:
+    def execution_engine_type(self) -> Type[OnePassEngine]:  # noqa: UP006 # "type" is a field of this class
         """Return the engine."""
         return OnePassEngine

@@ -11,8 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from great_expectations.core.metric_function_types import MetricFunctionTypes, MetricPartialFunctionTypes
-from great_expectations.exceptions import MetricProviderError
+from great_expectations.exceptions.exceptions import MetricProviderError
 from great_expectations.expectations import metrics as library
+from great_expectations.expectations.metrics.column_aggregate_metric_provider import ColumnAggregateMetricProvider
+from great_expectations.expectations.metrics.map_metric_provider.map_metric_provider import MapMetricProvider
 from great_expectations.expectations.metrics.metric_provider import MetricProvider
 from great_expectations.expectations.registry import (
     get_metric_kwargs,
@@ -65,10 +67,11 @@ class _Lean(MetricProvider):
         """Leave the library's own registration alone."""
 
     @classmethod
-    def _get_evaluation_dependencies(
-        cls, metric: MetricConfiguration, **options: Any
+    def get_evaluation_dependencies(
+        cls, metric: MetricConfiguration, *given: Any, **options: Any
     ) -> dict[str, MetricConfiguration]:
-        needed: dict[str, MetricConfiguration] = super()._get_evaluation_dependencies(metric=metric, **options)
+        """Return the metrics that must be computed before."""
+        needed: dict[str, MetricConfiguration] = super().get_evaluation_dependencies(metric, *given, **options)
         needed.pop("table.row_count", None)
         if metric.metric_name.startswith("column.standard_deviation"):
             needed = {k: v for k, v in needed.items() if k == "metric_partial_fn" or k.startswith("table.")}
@@ -79,10 +82,11 @@ class _RowCount(_Lean):
     """A count of rows that is an aggregate over the condition's columns."""
 
     @classmethod
-    def _get_evaluation_dependencies(
-        cls, metric: MetricConfiguration, **options: Any
+    def get_evaluation_dependencies(
+        cls, metric: MetricConfiguration, *given: Any, **options: Any
     ) -> dict[str, MetricConfiguration]:
-        needed = super()._get_evaluation_dependencies(metric, **options)
+        """Return the metrics that must be computed before."""
+        needed = super().get_evaluation_dependencies(metric, *given, **options)
         if metric.metric_name.endswith(f".{_PARTIAL}"):
             condition = metric.metric_name.rsplit(".", 2)[0]
             values = {k: v for k, v in metric.metric_value_kwargs.items() if k != "result_format"}
@@ -112,14 +116,14 @@ def _considered(domain: Mapping[str, Any], columns: Mapping[str, Any]) -> sa.Col
 def _duplicated_rows(*, execution_engine: OnePassEngine, metrics: Mapping[str, Any], **_: Any) -> int:
     """Group the key alone, where the library sorts every row or joins whole rows."""
     _, domain, columns = metrics["unexpected_condition"]
-    key = [sa.column(name) for name in columns.get("column_list") or [columns["column"]]]
+    key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in columns.get("column_list") or [columns["column"]]]
     return int(execution_engine.execute_query(rows_duplicated(execution_engine.rows(domain), key)).scalar() or 0)
 
 
 def _distinct_values(*, execution_engine: OnePassEngine, metrics: Mapping[str, Any], **_: Any) -> int:
     """Count in a query of its own: ``count(DISTINCT …)`` sorts, and keeps parallel workers from other aggregates."""
     _, domain, columns = metrics["metric_partial_fn"]
-    column = sa.column(columns["column"])
+    column: sa.ColumnClause[Any] = sa.column(columns["column"])
     values = sa.select(column).select_from(execution_engine.rows(domain)).where(column.is_not(None)).distinct()
     counted = sa.select(sa.func.count()).select_from(values.subquery())
     return int(execution_engine.execute_query(counted).scalar() or 0)
@@ -182,9 +186,7 @@ def _is_known(name: str) -> bool:
 
 def _register_all() -> None:
     for metric in vars(library).values():
-        if isinstance(metric, type) and issubclass(
-            metric, library.ColumnAggregateMetricProvider | library.MapMetricProvider
-        ):
+        if isinstance(metric, type) and issubclass(metric, ColumnAggregateMetricProvider | MapMetricProvider):
             _register_lean(metric)
     for name, provider in _AGGREGATES.items():
         _register(f"{name}.{_PARTIAL}", _RowCount, provider, MetricPartialFunctionTypes.AGGREGATE_FN)
