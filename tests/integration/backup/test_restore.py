@@ -290,7 +290,7 @@ def test_a_failed_whole_restore_leaves_the_database_as_it_was(
     small: Target, connection: Connection, folder: UPath, run_id: UUID
 ) -> None:
     back_up(small, folder, run_id, everything=True)
-    (folder / "data.dump").write_bytes(b"damaged")
+    (folder / "dump" / "toc.dat").write_bytes(b"damaged")
     connection.close()
     with pytest.raises(BackupError, match="is not the file that was written"):
         restore_database(small, folder)

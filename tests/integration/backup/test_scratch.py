@@ -117,8 +117,8 @@ def test_another_server_gets_the_missing_roles(
 
 
 def test_a_damaged_file_is_found_and_no_database_is_left(small: Target, folder: UPath, run_id: UUID) -> None:
-    back_up(small, folder, run_id, STATION)
-    file = folder / "data.dump"
+    manifest = back_up(small, folder, run_id, STATION)
+    file = folder / next(f.name for f in manifest.files if f.name.endswith(".dat.gz"))
     content = file.read_bytes()
     flipped = bytearray(content)
     flipped[-10] ^= 1

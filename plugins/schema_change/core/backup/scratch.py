@@ -60,8 +60,8 @@ def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[
         databases.create(session, name, manifest.locale, f"schema_change: scratch copy for run {manifest.run_id}")
         owners = _prepare_roles(session, manifest, note)
     try:
-        with local_files(folder, manifest.files) as paths:
-            load(copy, manifest, paths, owners=owners, note=note)
+        with local_files(folder, manifest.files) as files:
+            load(copy, manifest, files, owners=owners, note=note)
     except BaseException as error:
         drop_scratch(server, name)
         if isinstance(error, psycopg.Error):
