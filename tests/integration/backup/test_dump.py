@@ -54,6 +54,18 @@ def test_checksums_do_not_depend_on_the_order_of_rows_or_the_session(awkward: Ta
     assert connection.execute("SHOW timezone").fetchone() == ("Asia/Kathmandu",)
 
 
+def test_a_checksum_tells_null_from_nothing_and_one_column_from_the_next(connection: Connection) -> None:
+    wide = ", ".join(f"c{number} text" for number in range(120))
+    connection.execute(f"CREATE TABLE t ({wide})".encode())
+    found = []
+    for row in ({}, {0: ""}, {1: ""}, {0: "a"}, {1: "a"}, {60: "a"}, {119: "a"}, {0: "a", 1: ""}, {0: "", 1: "a"}):
+        columns, values = ", ".join(f"c{number}" for number in row), ", ".join(f"'{value}'" for value in row.values())
+        what = f"({columns}) VALUES ({values})" if row else "DEFAULT VALUES"
+        connection.execute(f"TRUNCATE t; INSERT INTO t {what}".encode())
+        found += [c.checksum for c in checksums(connection, [Table("public", "t")])]
+    assert len(set(found)) == len(found)
+
+
 def test_checksums_name_what_is_gone(connection: Connection) -> None:
     connection.execute("CREATE TABLE a (x integer)")
     with pytest.raises(BackupError, match=r"public\.b does not exist"):
@@ -67,12 +79,12 @@ def test_no_secret_and_nothing_of_ours_reaches_a_backup(awkward: Target, folder:
         session.execute("SELECT lo_from_bytea(4242, 'large')")
     manifest = back_up(awkward, folder, run_id, everything=True)
     client = client_for(manifest.server_version)
-    texts = [(folder / "manifest.json").read_bytes()]
     for file in manifest.files:
         assert (folder / file.name).stat().st_size == file.bytes
-    for dump in (folder / "dump", folder / "large_objects.dump"):
-        texts.append(programs.run([client.tool("pg_restore"), "--file=-", str(dump)], {}))
-    everything = b"\n".join(texts)
+    everything = (folder / "manifest.json").read_bytes() + b"".join(
+        programs.run([client.tool("pg_restore"), "--file=-", str(folder / name)], {})
+        for name in ("dump", "large_objects.dump")
+    )
     assert b"s3cr3t" not in everything
     assert b"schema_change.event" not in everything
     assert b"CREATE PUBLICATION" not in everything

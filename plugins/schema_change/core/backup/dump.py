@@ -20,7 +20,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.backup import files, programs
 from schema_change.core.backup.checksums import TableChecksum, checksums
 from schema_change.core.backup.databases import locale_of
-from schema_change.core.backup.manifest import MANIFEST, BackupFile, ForeignServer, Manifest, write_manifest
+from schema_change.core.backup.manifest import BackupFile, ForeignServer, Manifest, write_manifest
 from schema_change.core.backup.scope import backup_scope
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target

@@ -54,9 +54,7 @@ class Loader:
         return [line for line in listing.splitlines() if line and not line.startswith(";")]
 
 
-def load(
-    database: Target, manifest: Manifest, folder: Path, *, owners: bool, note: Callable[[str], None]
-) -> None:
+def load(database: Target, manifest: Manifest, folder: Path, *, owners: bool, note: Callable[[str], None]) -> None:
     """Fill an empty database from a local folder of verified files; compare rows and checksums with the manifest.
 
     Foreign servers are created without options when the database has none of that name. Rows go in before keys and
