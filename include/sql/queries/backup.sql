@@ -285,6 +285,9 @@ FROM unnest(%(names)s::text[]) AS t (name)
 WHERE NOT EXISTS (SELECT FROM pg_foreign_data_wrapper AS w WHERE w.fdwname = t.name)
 ORDER BY t.name;
 
+-- name: comment_on_database
+SELECT shobj_description(d.oid, 'pg_database') FROM pg_database AS d WHERE d.datname = %(name)s;
+
 -- name: scratch_databases
 SELECT d.datname FROM pg_database AS d WHERE starts_with(d.datname, %(prefix)s) ORDER BY d.datname;
 

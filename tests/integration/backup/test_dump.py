@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -142,6 +145,54 @@ def test_a_killed_dump_leaves_nothing(small: Target, connection: Connection, fol
     assert not folder.exists()
     with pytest.raises(BackupError, match="holds no complete backup"):
         read_manifest(folder)
+
+
+_TAKE = """
+import json, sys
+from uuid import UUID
+from upath import UPath
+from schema_change.core.backup.dump import take_backup
+from schema_change.core.database import Target
+from schema_change.core.names import Table
+target = Target("t", json.loads(sys.argv[1]))
+take_backup(target, [Table("public", "station")], UPath(sys.argv[2]), everything=False, run_id=UUID(sys.argv[3]))
+"""
+_DUMPS_THAT_WAIT = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = %s
+"""
+
+
+def test_a_killed_worker_leaves_no_backup_and_the_next_try_ends_its_dump(
+    small: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    name = f"schema_change:dump:{run_id}"
+
+    def dump_that_waits(*others: int) -> int:
+        for _ in range(400):
+            for (pid,) in connection.execute(_DUMPS_THAT_WAIT.encode(), [name]).fetchall():
+                if pid not in others:
+                    return int(pid)
+            time.sleep(0.05)
+        raise AssertionError("no dump waits for the lock")
+
+    with ThreadPoolExecutor(1) as pool:
+        with small.connect("test") as blocker, blocker.transaction():
+            blocker.execute("LOCK TABLE public.other")
+            arguments = [json.dumps(dict(small.parameters)), str(folder), str(run_id)]
+            worker = subprocess.Popen([sys.executable, "-c", _TAKE, *arguments])
+            abandoned = dump_that_waits()
+            worker.kill()
+            worker.wait()
+            with pytest.raises(BackupError, match="holds no complete backup"):
+                read_manifest(folder)
+            assert dump_that_waits() == abandoned
+            again = pool.submit(take_backup, small, [STATION], folder, everything=False, run_id=run_id)
+            dump_that_waits(abandoned)
+            alive = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid = %s", [abandoned]).fetchall()
+        assert again.result(timeout=60).rows == 2
+    assert alive == []
+    assert {path.name for path in folder.iterdir()} == {"dump", "manifest.json"}
 
 
 def test_writers_do_not_break_the_equality(awkward: Target, folder: UPath, run_id: UUID) -> None:

@@ -176,7 +176,8 @@ def _selection(job: _Job, snapshot: _Snapshot, filter_file: Path) -> list[str]:
     if job.client.major < _FILTER_FILE_SINCE:
         flags = {"schema": "--schema", "extension": "--extension", "table_data": "--exclude-table-data"}
         return [f"{flags[kind]}={pattern}" for _, kind, pattern in chosen]
-    filter_file.write_text("".join(f"{verb} {kind} {pattern}\n" for verb, kind, pattern in chosen), encoding="utf-8")
+    lines = (f"{verb} {kind} {pattern}".replace("\\", r"\\").replace("\n", r"\n") for verb, kind, pattern in chosen)
+    filter_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [f"--filter={filter_file}"]
 
 

@@ -67,9 +67,26 @@ def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[
         if isinstance(error, psycopg.Error):
             raise BackupError(f"the backup could not be restored: {error}", hint="see the cause above") from error
         raise
+    with server.connect("scratch") as session:
+        databases.describe(session, name, _as_restored(manifest))
     for text in _unlike(manifest):
         note(text)
     return copy
+
+
+def scratch_to_change(folder: UPath, server: Target, name: str, note: Callable[[str], None] = log.info) -> Target:
+    """Return a scratch database to change: the one the backup was verified in, once, else one restored anew."""
+    manifest = read_manifest(folder)
+    with server.connect("scratch") as session:
+        found = session.execute(sqlfiles.block("queries/backup", "comment_on_database"), {"name": name}).fetchone()
+        if found and found[0] == _as_restored(manifest):
+            databases.describe(session, name, f"schema_change: changed by run {manifest.run_id}")
+            return server.with_database(name)
+    return restore_to_scratch(folder, server, name, note)
+
+
+def _as_restored(manifest: Manifest) -> str:
+    return f"schema_change: the backup of run {manifest.run_id} at {manifest.lsn}, {manifest.taken_at}, unchanged"
 
 
 def _prepare_roles(session: Connection, manifest: Manifest, note: Callable[[str], None]) -> bool:

@@ -9,6 +9,7 @@ from upath import UPath
 
 from schema_change.core.backup import files, programs
 from schema_change.core.errors import BackupError
+from tests.memory import held
 
 
 def test_a_stream_is_hashed_verified_and_copied_on_any_storage(tmp_path: Path) -> None:
@@ -25,6 +26,24 @@ def test_a_stream_is_hashed_verified_and_copied_on_any_storage(tmp_path: Path) -
         files.remove(folder)
         with pytest.raises(BackupError, match="is missing"):
             files.verify_file(folder, written)
+
+
+@pytest.mark.parametrize("blocks", [16, 96])
+def test_the_memory_that_files_take_does_not_depend_on_their_size(
+    blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_local", lambda _: False)
+    storage = UPath(f"file://{tmp_path}/storage", auto_mkdir=True)
+    dump = tmp_path / "dump"
+    dump.mkdir()
+    with (dump / "3001.dat").open("wb") as file:
+        file.truncate(blocks * files.CHUNK_BYTES)
+    with held() as most:
+        written = files.store(dump, storage)
+        assert list(dump.iterdir()) == []
+        with files.local_files(storage, written) as local:
+            assert (local / "dump" / "3001.dat").stat().st_size == blocks * files.CHUNK_BYTES
+    assert most() < 8 * files.CHUNK_BYTES
 
 
 def test_a_local_file_is_read_where_it_is(tmp_path: Path) -> None:
