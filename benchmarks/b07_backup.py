@@ -8,7 +8,7 @@ database on the same server, with a job per core:
   with pg_dump's default compression (gzip 6) and once with ours (gzip 1). It compares nothing: that the dump could be
   restored is all it shows.
 - *ours*: what the stage ``backup`` runs, ``take_backup`` and ``restore_to_scratch``: snapshot, dump, manifest with
-  sha256, every file read again, restore, ANALYZE; with and without the row counts and checksums of both sides.
+  sha256, every file read again, restore; with and without the row counts and checksums of both sides.
 - *ours to object storage*: the same, without checksums, where the backup's folder is behind fsspec and not local: the
   dump goes through a temporary folder, is sent file by file, and is fetched again for the restore. The storage is this
   machine's disk, so a network comes on top.

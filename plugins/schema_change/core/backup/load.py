@@ -91,7 +91,6 @@ def load(database: Target, manifest: Manifest, folder: Path, *, owners: bool, no
                 f"the restored copy {database.database} differs from the backup: {'; '.join(unequal)}",
                 hint="do not use this backup; take another one and compare client and server versions",
             )
-        session.execute("ANALYZE")
     tables = counted(len(found), "table")
     note(f"{database.database}: the rows and checksums of {tables} are those of the backup")
 

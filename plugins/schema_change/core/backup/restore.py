@@ -227,6 +227,8 @@ def _live_state(target: Target, manifest: Manifest) -> tuple[tuple[RestoredTable
 def _complete(live: Target, copy: Target, manifest: Manifest) -> list[str]:
     """Add to the copy what a backup does not hold; return what is still missing."""
     notices = [*switch.carry_foreign_access(live, copy), *switch.refresh(copy, manifest)]
+    with copy.connect("restore") as session:
+        session.execute("ANALYZE")
     if lost := [text for text in manifest.left_out if not text.startswith(switch.CARRIED)]:
         notices.append(f"not in the backup, create again where needed: {'; '.join(lost)}")
     return notices

@@ -75,14 +75,21 @@ def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[
 
 
 def scratch_to_change(folder: UPath, server: Target, name: str, note: Callable[[str], None] = log.info) -> Target:
-    """Return a scratch database to change: the one the backup was verified in, once, else one restored anew."""
+    """Return a scratch database to change: the one the backup was verified in, once, else one restored anew.
+
+    Its planner has statistics, as that of the original has.
+    """
     manifest = read_manifest(folder)
     with server.connect("scratch") as session:
         found = session.execute(sqlfiles.block("queries/backup", "comment_on_database"), {"name": name}).fetchone()
-        if found and found[0] == _as_restored(manifest):
-            databases.describe(session, name, f"schema_change: changed by run {manifest.run_id}")
-            return server.with_database(name)
-    return restore_to_scratch(folder, server, name, note)
+        if not found or found[0] != _as_restored(manifest):
+            restore_to_scratch(folder, server, name, note)
+        databases.describe(session, name, f"schema_change: changed by run {manifest.run_id}")
+    copy = server.with_database(name)
+    with copy.connect("scratch") as session:
+        for backed in manifest.tables:
+            session.execute(sql.SQL("ANALYZE {}").format(backed.table.identifier))
+    return copy
 
 
 def _as_restored(manifest: Manifest) -> str:
