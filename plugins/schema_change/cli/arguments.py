@@ -48,8 +48,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Add what a run needs besides: a scratch server, artifacts, who may approve."""
     group = parser.add_argument_group("run")
     group.add_argument("--scratch", metavar="TARGET", help="server for rehearsals; default: the target's own")
-    group.add_argument("--artifacts", default="schema_change_artifacts", metavar="URL", help="default: %(default)s")
+    add_artifacts(group)
     group.add_argument("--approvers", type=Path, metavar="FILE", help="default: include/approvals.yaml if it is there")
+
+
+def add_artifacts(parser: argparse._ActionsContainer) -> None:
+    """Add where backups and reports are."""
+    parser.add_argument("--artifacts", default="schema_change_artifacts", metavar="URL", help="default: %(default)s")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from upath import UPath
 from schema_change.core import sqlfiles
 from schema_change.core.backup import databases, rows, switch
 from schema_change.core.backup.checksums import TableChecksum, checksums, differences, shapes_of
-from schema_change.core.backup.dump import DATA_FILE
+from schema_change.core.backup.dump import DUMP
 from schema_change.core.backup.files import local_files
 from schema_change.core.backup.load import load
 from schema_change.core.backup.manifest import Manifest, read_manifest
@@ -98,8 +98,8 @@ def restore_tables(
             raise BackupError(f"{folder} holds no rows of the tables asked for", hint="name tables of the backup")
         client = client_for(max(session.info.server_version, manifest.client_major * 10000))
         try:
-            with local_files(folder, [manifest.file(DATA_FILE)]) as paths, session.transaction():
-                result = _replace(session, client, manifest, chosen, paths[DATA_FILE])
+            with local_files(folder, manifest.files) as files, session.transaction():
+                result = _replace(session, client, manifest, chosen, files / DUMP)
         except psycopg.errors.LockNotAvailable as error:
             raise LockNotAvailable(
                 f"a table to restore on {target.conn_id} is in use", hint="end the sessions that use it, then try again"
@@ -191,8 +191,8 @@ def restore_database(
         databases.create(admin, new, databases.locale_of(admin, target.database), "schema_change: being restored")
         try:
             before, created = _live_state(target, manifest)
-            with local_files(folder, manifest.files) as paths:
-                load(target.with_database(new), manifest, paths, owners=True, note=note)
+            with local_files(folder, manifest.files) as files:
+                load(target.with_database(new), manifest, files, owners=True, note=note)
             databases.carry_properties(admin, databases.properties(admin, target.database), new)
             notices = [*created, *_complete(target, target.with_database(new), manifest)]
             notices += switch.swap(admin, target, new, kept, terminate=terminate_sessions)
@@ -227,6 +227,8 @@ def _live_state(target: Target, manifest: Manifest) -> tuple[tuple[RestoredTable
 def _complete(live: Target, copy: Target, manifest: Manifest) -> list[str]:
     """Add to the copy what a backup does not hold; return what is still missing."""
     notices = [*switch.carry_foreign_access(live, copy), *switch.refresh(copy, manifest)]
+    with copy.connect("restore") as session:
+        session.execute("ANALYZE")
     if lost := [text for text in manifest.left_out if not text.startswith(switch.CARRIED)]:
         notices.append(f"not in the backup, create again where needed: {'; '.join(lost)}")
     return notices
