@@ -243,7 +243,7 @@ class Catalog:
         return self.relations.read if isinstance(self.relations, PartlyRead) else self.relations
 
     def around(self, table: Table) -> Iterable[Relation]:
-        """Return relations among which are all whose definition names a table: its family, views, foreign keys …"""
+        """Return relations among which are all whose definition names a table (family, views, keys)."""
         known = self.relations
         if isinstance(known, PartlyRead) and (table in known.unread or table in known.beside):
             raise Unread(table)

@@ -46,10 +46,10 @@ _ByRelation = Mapping[int, list[_Row]]
 def read_catalog(connection: Connection, scope: Collection[Table] = ()) -> Catalog:
     """Return the catalog of a scope, as ``Catalog.restricted`` does: an empty one means the whole database.
 
-    System schemas, temporary schemas and ``schema_change`` are left out. ``connection`` is an autocommit session outside
-    a transaction; the queries share one read-only snapshot with an empty search_path. Raises LockNotAvailable when a
-    table stays locked exclusively longer than the session's lock_timeout, and ConfigurationError for a server that is
-    too old.
+    System schemas, temporary schemas and ``schema_change`` are left out. ``connection`` is an autocommit session
+    outside a transaction; the queries share one read-only snapshot with an empty search_path. Raises LockNotAvailable
+    when a table stays locked exclusively longer than the session's lock_timeout, and ConfigurationError for a server
+    that is too old.
     """
     return _patiently(connection, lambda: _scope(connection, scope))
 

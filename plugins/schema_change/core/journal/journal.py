@@ -111,6 +111,14 @@ def get_run(connection: Connection, run_id: UUID) -> RunRow | None:
         return cursor.execute(_sql("get_run"), {"run_id": run_id}).fetchone()
 
 
+def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """Return a run, or None, also where there is no registry; ``connection`` is outside a transaction."""
+    try:
+        return get_run(connection, run_id)
+    except psycopg.errors.UndefinedTable:
+        return None
+
+
 def list_runs(connection: Connection, limit: int = 50) -> list[RunRow]:
     """Return the latest runs, newest first."""
     with connection.cursor(row_factory=class_row(RunRow)) as cursor:

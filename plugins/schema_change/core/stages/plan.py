@@ -73,7 +73,7 @@ def plan(session: Session) -> StageResult:
             "vacuum_full keeps everybody out of the tables while they are rewritten, and the change has no window",
             hint="add window: to the change file, or leave vacuum_full out",
         )
-    session.target.refuse_pooler()
+    session.target.refuse_pooler(session.work)
     registry.install(session.work)
     prepared = prepare(session, cheap=True)
     session.journal.record_plan(

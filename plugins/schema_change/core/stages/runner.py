@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.journal import registry
-from schema_change.core.journal.journal import Journal, RunRow, get_run
+from schema_change.core.journal.journal import Journal, RunRow, find_run
 from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import (
@@ -30,7 +31,7 @@ from schema_change.core.stages import (
     validate,
 )
 from schema_change.core.stages.request import Options, Request, StageResult
-from schema_change.core.stages.session import Session, open_session
+from schema_change.core.stages.session import Pair, Session, open_session
 from schema_change.core.surroundings.hooks import hooks_started
 from schema_change.core.surroundings.timing import WITHIN_WINDOW, opens_at, waits
 
@@ -71,10 +72,16 @@ _MAY_BEGIN: Mapping[str, frozenset[str]] = {
 
 
 class Runner:
-    """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens."""
+    """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens.
 
-    def __init__(self, request: Request, *, progress: Callable[[str], None] | None = None) -> None:
+    ``pair`` has the sessions of a process that runs more than one stage; without it each stage opens its own.
+    """
+
+    def __init__(
+        self, request: Request, *, progress: Callable[[str], None] | None = None, pair: Pair | None = None
+    ) -> None:
         self.request = request
+        self.pair = pair
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
 
@@ -103,6 +110,15 @@ class Runner:
         """Cancel what runs in the database and close the sessions; for a task that is being killed."""
         if self._session is not None:
             self._session.cancel()
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """Yield a session to look into the journal with, while no stage is at work."""
+        if self.pair is not None:
+            yield self.pair.session("apply:side")
+            return
+        with self.request.target.connect("look", read_only=True) as connection:
+            yield connection
 
     def approvals(self) -> list[Approval]:
         """Return the approvals the stored plan needs that nobody has given yet."""
@@ -163,13 +179,15 @@ class Runner:
         def opened(session: Session) -> None:
             self._session = session
 
-        return open_session(self.request, stage, self.progress, opened=opened)
+        def note(line: str) -> None:
+            self.progress(line)
+
+        return open_session(self.request, stage, note, pair=self.pair, opened=opened)
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""
-        with self.request.target.connect("options", read_only=True) as connection:
-            known = registry.is_installed(connection)
-            run = get_run(connection, self.request.run_id) if known else None
+        with self.looking() as connection:
+            run = find_run(connection, self.request.run_id)
         return self.request if run is None else replace(self.request, options=Options(**run.options))
 
     def _dry_run(self, stage: str) -> StageResult:
@@ -262,4 +280,4 @@ def _write_end(connection: Connection, run_id: UUID, stage: str, status: str, re
 
 def _run_of(session: Session) -> RunRow | None:
     """Return the run's row, or None when there is no registry or no such run."""
-    return get_run(session.side, session.run_id) if registry.is_installed(session.side) else None
+    return find_run(session.side, session.run_id)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
+
+import psycopg
 
 from schema_change.core.backfill.engine import BackfillSettings, Progress
 from schema_change.core.database import Connection, Target, terminate_quietly
@@ -78,6 +81,43 @@ class Session:
         terminate_quietly(self.side)
 
 
+class Pair:
+    """Both sessions on a target, kept for all stages of the runs of one process; a lost one is opened anew."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._open: dict[str, Connection] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._open.values():
+            connection.close()
+
+    def session(self, purpose: str) -> Connection:
+        """Return the session of that purpose, ready for another stage."""
+        connection = self._open.get(purpose)
+        if connection is not None and not connection.closed:
+            with contextlib.suppress(psycopg.OperationalError):
+                connection.execute("SET search_path = ''")
+                return connection
+        self._open[purpose] = self.target.connect(purpose)
+        return self._open[purpose]
+
+
+@contextlib.contextmanager
+def _sessions(target: Target, purpose: str, pair: Pair | None, read_only: bool) -> Iterator[tuple[Connection, ...]]:
+    if pair is not None:
+        yield pair.session("apply"), pair.session("apply:side")
+        return
+    with (
+        target.connect(purpose, read_only=read_only) as work,
+        target.connect(f"{purpose}:side", read_only=read_only) as side,
+    ):
+        yield work, side
+
+
 @contextlib.contextmanager
 def open_session(
     request: Request,
@@ -86,20 +126,18 @@ def open_session(
     *,
     target: Target | None = None,
     run_id: UUID | None = None,
+    pair: Pair | None = None,
     opened: Callable[[Session], None] = lambda session: None,
 ) -> Iterator[Session]:
     """Open both sessions on the target and hold the run's fence.
 
-    ``opened`` receives the session before the fence is taken, so that a kill can cancel it. Raises OwnershipError
+    ``opened`` receives the session before the fence is taken, so that a kill can cancel it. ``pair`` has the sessions
+    of a process that runs several stages. Raises OwnershipError
     while another try of the same run is at work.
     """
     target = target or request.target
     run_id = run_id or request.run_id
-    read_only = request.options.dry_run
-    with (
-        target.connect(purpose, read_only=read_only) as work,
-        target.connect(f"{purpose}:side", read_only=read_only) as side,
-    ):
+    with _sessions(target, purpose, pair, request.options.dry_run) as (work, side):
         # Raw SQL and expressions may name tables of schema public without it, as they would in psql.
         work.execute("SET search_path = public")
         options = request.options
