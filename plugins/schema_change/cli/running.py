@@ -99,7 +99,7 @@ def _apply(arguments: argparse.Namespace, change: Change, pair: Pair) -> int:
     )
     if run is not None:
         _ensure_resumable(run, change.id)
-        adopt(pair.session("apply:side"), run, origin=request.requested_from, actor=request.requested_by)
+        adopt(pair.side, run, origin=request.requested_from, actor=request.requested_by)
     with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
         out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
         return _run(arguments, Runner(request, pair=pair), resumed=run is not None)

@@ -160,9 +160,7 @@ def _relations(connection: Connection, oids: list[int] | None) -> dict[Table, Re
 
 
 def _rows(connection: Connection, name: str, **parameters: object) -> list[Any]:
-    # Never prepared: the plan depends on how many relations are asked for.
-    block = sqlfiles.block("queries/catalog", name)
-    return connection.execute(block, parameters or None, prepare=False).fetchall()
+    return connection.execute(sqlfiles.block("queries/catalog", name), parameters or None).fetchall()
 
 
 def _grouped(connection: Connection, name: str, oids: list[int] | None) -> _ByRelation:
