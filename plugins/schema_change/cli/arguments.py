@@ -17,8 +17,7 @@ from schema_change.cli import targets
 from schema_change.core.changes.load import Changes, load_changes
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, JournalError
-from schema_change.core.journal import registry
-from schema_change.core.journal.journal import RunRow, get_run
+from schema_change.core.journal.journal import RunRow, find_run
 from schema_change.core.planning.approval import load_approvers
 from schema_change.core.stages.origin import cli_origin
 from schema_change.core.stages.request import Options, Request
@@ -139,15 +138,10 @@ def _approvers(arguments: argparse.Namespace) -> Mapping[str, tuple[str, ...]]:
     return load_approvers(given or arguments.changes.absolute().parents[1] / "approvals.yaml")
 
 
-def find_run(target: Target, run_id: UUID) -> RunRow | None:
-    """Return a run from the journal of a target, or None."""
-    with target.connect("cli") as connection:
-        return get_run(connection, run_id) if registry.is_installed(connection) else None
-
-
 def run_of(target: Target, run_id: UUID) -> RunRow:
     """Return a run from the journal of a target. Raises JournalError when it is not there."""
-    run = find_run(target, run_id)
+    with target.connect("cli", read_only=True) as connection:
+        run = find_run(connection, run_id)
     if run is None:
         raise JournalError(
             f"run {run_id} is not in the journal of database {target.database}", hint="schema-change status lists them"

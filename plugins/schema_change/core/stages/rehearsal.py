@@ -52,7 +52,7 @@ def rehearse(session: Session) -> StageResult:
 def _rehearse(session: Session, scratch: Target) -> dict[str, Any]:
     plan = session.plan()
     with scratch.connect("rehearse") as connection:
-        before = read_catalog(connection).restricted(plan.scope)
+        before = read_catalog(connection, plan.scope)
         tables = backup_scope(connection, plan.written, ())  # those that exist before the change
         rows_before = checksums(connection, tables)
         registry.install(connection)
@@ -113,7 +113,7 @@ def _forward(copy: Session, original: Session) -> None:
 
 
 def _assert_undone(copy: Session, before: dict[str, Any], fingerprint: str) -> None:
-    after = read_catalog(copy.side).restricted(copy.plan().scope)
+    after = read_catalog(copy.side, copy.plan().scope)
     if after.fingerprint != fingerprint:
         lines = diff(before, after.to_json())
         raise PreCheckFailed(
