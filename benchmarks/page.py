@@ -131,13 +131,15 @@ def _strong(verdict: str | None) -> str:
 def _plot(key: str, work: Work, file: Path) -> None:
     """Draw the ratios as bars with their spread; a goal is a line across its bar, 1 is dotted."""
     figures = [f for f in work["figures"] if f["unit"] == "×"]
+    # Where ratios differ by orders of magnitude the bars start at 1: a logarithmic scale has no 0.
+    start = 1 if _is_wide(figures) else 0
     with mpl.rc_context({"svg.hashsalt": "schema_change", "svg.fonttype": "none", "font.size": 9}):
         drawing = Figure(figsize=(8, 0.9 + 0.45 * max(len(figures), 1)), layout="constrained")
         axes = drawing.subplots()
         axes.set_title(f"{key}: {work['title']}", fontsize=10, loc="left")
         for place, figure in enumerate(figures):
             value, (low, high) = figure["value"], figure["spread"]
-            axes.barh(place, value, 0.6, color=_COLOURS[figure["met"]], alpha=0.85)
+            axes.barh(place, value - start, 0.6, left=start, color=_COLOURS[figure["met"]], alpha=0.85)
             axes.errorbar(value, place, xerr=[[max(value - low, 0)], [max(high - value, 0)]], color="black", capsize=3)
             if figure["goal"]:
                 axes.vlines(_bound(figure), place - 0.42, place + 0.42, color="black", linewidth=2)
@@ -145,8 +147,9 @@ def _plot(key: str, work: Work, file: Path) -> None:
         axes.axvline(1, color="grey", linestyle=":", linewidth=1)
         axes.set_yticks(range(len(figures)), [textwrap.fill(f["name"], 44) for f in figures])
         axes.invert_yaxis()
-        if _is_wide(figures):
+        if start:
             axes.set_xscale("log")
+            axes.margins(x=0.08)
         axes.set_xlabel("ratio, median and middle half of the rounds (×)")
         axes.spines[["top", "right"]].set_visible(False)
         drawing.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
