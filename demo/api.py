@@ -40,6 +40,11 @@ class AirflowApi:
         """Return the stack trace of each file that could not be parsed."""
         return {e["filename"]: e["stack_trace"] for e in self._call("GET", "/importErrors")["import_errors"]}
 
+    def tasks(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the tasks of a DAG, as Airflow describes them."""
+        found: list[dict[str, Any]] = self._call("GET", f"/dags/{dag_id}/tasks")["tasks"]
+        return found
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run as this user; return the run's id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
@@ -50,9 +55,13 @@ class AirflowApi:
         runs = self._call("GET", "/dags/~/dagRuns", params={"state": ["running", "queued"], "limit": 100})["dag_runs"]
         return [(run["dag_id"], run["dag_run_id"]) for run in runs]
 
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run, as Airflow describes it."""
+        return self._call("GET", _run(dag_id, run_id))
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a run: queued, running, success, failed."""
-        return str(self._call("GET", _run(dag_id, run_id))["state"])
+        return str(self.run(dag_id, run_id)["state"])
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run as success or failed."""

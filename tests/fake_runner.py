@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from typing import NoReturn
 
 from schema_change.core.errors import ChangeRolledBack, PreCheckFailed, SchemaChangeError
 from schema_change.core.planning.approval import Approval, check_approver
+from schema_change.core.stages import STAGES
 from schema_change.core.stages.request import Request, StageResult
 
+IN_DRY_RUN = ("plan", "pre_check", "outcome")
 CHANGING = ("migrate", "backfill", "cutover", "validate")
 
 
@@ -44,7 +47,7 @@ class FakeRunner:
     def run(self, stage: str) -> StageResult:
         script = self.script
         script.ran.append(stage)
-        if self.request.options.dry_run and stage not in ("plan", "pre_check", "outcome"):
+        if self.request.options.dry_run and stage not in IN_DRY_RUN:
             return StageResult(stage, "skipped", "dry run: nothing was changed")
         if stage in script.fails:
             raise script.fails[stage]
@@ -54,11 +57,17 @@ class FakeRunner:
             return StageResult(stage, "waiting", "not yet", until=script.waits.pop(stage))
         if stage in ("rollback", "verify_rollback") and not (self._begun() and script.fails):
             return StageResult(stage, "skipped", "nothing to undo")
-        if stage == "approve" and not script.needs:
-            return StageResult(stage, "skipped", "risk is low: nobody needs to approve")
         if stage == "outcome" and (script.fails or not (self.request.options.dry_run or "contract" in script.ran)):
             raise ChangeRolledBack("the change did not land")
         return StageResult(stage, "done", f"{stage} done", {"guide": "# Guide"} if stage == "plan" else {})
+
+    def skip_ahead(self, stage: str) -> tuple[str, ...]:
+        following = STAGES[STAGES.index(stage) + 1 :]
+        if self.request.options.dry_run:
+            return tuple(takewhile(lambda later: later not in IN_DRY_RUN, following))
+        idle = {*self.script.skips, *(() if self.script.needs else ("approve",))}
+        landed = ("rollback", "verify_rollback") if stage == "contract" else ()
+        return tuple(takewhile(lambda later: later in idle or later in landed, following))
 
     def cancel(self) -> None:
         self.script.cancelled += 1

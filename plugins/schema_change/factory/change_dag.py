@@ -14,7 +14,6 @@ from schema_change.core.stages import STAGES
 from schema_change.factory.docs import change_doc, procedure_doc
 from schema_change.factory.params import params_of, procedure_params
 from schema_change.operators.approve import ApproveOperator
-from schema_change.operators.backfill_dag import BackfillDagOperator
 from schema_change.operators.stage import PlanOperator, StageOperator
 
 #: Far above what a stage should take; a task that hits its limit cancels its statement and fails. The run itself has no
@@ -81,7 +80,7 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
             task_id="approve",
             change=source,
             trigger_rule=TriggerRule.NONE_FAILED,
-            map_index_template="{{ task.role or 'not needed' }}",
+            map_index_template="{{ task.role }}",
         ).expand_kwargs(plan.output)
         tasks = {"plan": plan, "approve": approve}
         tasks |= {stage: _task(stage, source) for stage in STAGES if stage not in tasks}
@@ -90,6 +89,9 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
         for stage in _CHANGING[:-1]:
             tasks[stage].set_downstream(tasks["rollback"])
         if isinstance(source, Change) and source.surroundings.backfill_dag:
+            # Imports Airflow's models, which takes longer than everything else here together.
+            from schema_change.operators.backfill_dag import BackfillDagOperator  # noqa: PLC0415
+
             limit = _LIMITS["backfill"]
             other = BackfillDagOperator(change=source, trigger_rule=TriggerRule.NONE_FAILED, execution_timeout=limit)
             chain(tasks["migrate"], other, [tasks["backfill"], tasks["rollback"]])

@@ -16,7 +16,7 @@ from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
 from schema_change.core.planning.risk import unrated
 from schema_change.core.stages.runner import Runner
-from schema_change.operators.outcome import done_or_skip, task_errors
+from schema_change.operators.outcome import task_errors
 from schema_change.operators.request import build_request, change_of
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -26,15 +26,14 @@ class ApproveOperator(HITLOperator):
     """Show the migration guide and wait, without a worker, until somebody of the role approves or rejects.
 
     An answer that does not come in time is a rejection. ``users`` may answer; empty means everybody whom Airflow lets
-    answer. Who asked for the run may not approve it. An empty ``role`` means that nobody has to be asked: the task is
-    then skipped with the reason.
+    answer. Who asked for the run may not approve it.
     """
 
     def __init__(
         self,
         *,
         change: Change | Procedure,
-        role: str = "",
+        role: str,
         users: Sequence[str] = (),
         reason: str = "",
         response_timeout: timedelta = timedelta(days=3),
@@ -55,10 +54,7 @@ class ApproveOperator(HITLOperator):
         self.reason = reason
 
     def execute(self, context: Context) -> Any:
-        """Put the question, or skip when there is none."""
-        if not self.role:
-            with task_errors():
-                return done_or_skip(self._runner(context).run("approve")).summary
+        """Put the question, unless it was answered in an earlier try."""
         if self.role not in {approval.role for approval in self._runner(context).approvals()}:
             self.log.info("approved as %s by an earlier try of this task", self.role)
             return None

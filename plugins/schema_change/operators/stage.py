@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
@@ -18,8 +19,9 @@ from schema_change.operators.request import build_request, refuse_unknown_words,
 class StageOperator(BaseOperator):
     """Run one stage of a change through the core.
 
-    The stage finds its run, and what an earlier try of it did, in the journal of the target. A stage that has nothing
-    to do is skipped with the reason in the log. Returns the run's id and the stage's summary.
+    The stage finds its run, and what an earlier try of it did, in the journal of the target. The stages right after it
+    that have nothing to do are skipped from here, with the reason in this task's log: they cost no process of their
+    own. Returns the run's id and the stage's summary.
     """
 
     def __init__(self, *, stage: str, change: Change | Procedure, **kwargs: Any) -> None:
@@ -31,10 +33,16 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Run the stage; one that waits is deferred, so that it holds no worker, and looks again when it is time."""
         with task_errors():
-            _, result = self._run(context)
+            runner, result = self._run(context)
+            skipped = () if result.until else runner.skip_ahead(self.stage)
         if result.until is not None:
             self.defer(trigger=DateTimeTrigger(moment=result.until), method_name="go_on")
-        return _summary(context, result)
+        summary = _summary(context, result)
+        if skipped:
+            # An exception is Airflow's way to skip others and succeed; what was to be returned is pushed before it.
+            context["ti"].xcom_push("return_value", summary)
+            raise DownstreamTasksSkipped(tasks=list(skipped))  # type: ignore[no-untyped-call]
+        return summary
 
     def go_on(self, context: Context, event: Any = None) -> Any:
         """Run the stage again, now that it is time."""
@@ -56,8 +64,7 @@ class StageOperator(BaseOperator):
 class PlanOperator(StageOperator):
     """Run the stage ``plan``; returns the approvals its plan needs, one mapped ``approve`` task for each.
 
-    The list is never empty: a plan that needs no approval yields one entry with an empty role, so that there is a task
-    which is skipped and says why. The migration guide and the run's summary are XComs of their own.
+    Without any, Airflow skips ``approve``. The migration guide and the run's summary are XComs of their own.
     """
 
     def __init__(self, *, change: Change | Procedure, **kwargs: Any) -> None:
@@ -69,10 +76,11 @@ class PlanOperator(StageOperator):
             refuse_unknown_words(self.change, context["dag_run"].conf)
             runner, result = self._run(context)
             approvals = runner.approvals()
+            if not approvals:
+                runner.skip_ahead(self.stage)
         context["ti"].xcom_push("run", _summary(context, result))
         context["ti"].xcom_push("guide", result.data.get("guide", result.summary))
-        needed = [{"role": a.role, "users": list(a.users), "reason": a.reason} for a in approvals]
-        return needed or [{"role": ""}]
+        return [{"role": a.role, "users": list(a.users), "reason": a.reason} for a in approvals]
 
 
 def _summary(context: Context, result: StageResult) -> dict[str, str]:

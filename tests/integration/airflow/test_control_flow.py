@@ -52,6 +52,19 @@ def test_a_skipped_stage_stops_nothing(change: Change, script: Script) -> None:
     assert run(change) == ("success", "S-SS-S-SSSS--SS")
 
 
+def test_a_stage_with_nothing_to_do_costs_no_task(change: Change, script: Script) -> None:
+    """It is skipped by the task before it; Airflow starts none for it."""
+    script.skips = {"rehearse": "not wanted", "backfill": "nothing to fill", "cutover": "nothing to switch"}
+    assert run(change) == ("success", "S-SS-S--SSS--SS")
+    assert script.ran == ["plan", "backup", "pre_check", "migrate", "validate", "soak", "contract", "report", "outcome"]
+
+
+def test_a_failure_after_stages_that_were_skipped_is_rolled_back(change: Change, script: Script) -> None:
+    script.skips = {"rehearse": "not wanted", "backfill": "nothing to fill", "cutover": "nothing to switch"}
+    script.fails = {"validate": ValidationFailed("x")}
+    assert run(change) == ("failed", "S-SS-S--FuuSSSF")
+
+
 def test_a_rollback_that_fails_is_loud(change: Change, script: Script) -> None:
     script.fails = {"cutover": ValidationFailed("x"), "rollback": ValidationFailed("x")}
     assert run(change) == ("failed", "S-SSSSSFuuuFuSF")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.planning.approval import Approval
@@ -65,11 +65,6 @@ def test_who_asked_for_the_run_is_not_asked_to_approve_it(
     assert [user["id"] for user in asked[0]["assigned_users"]] == ["bob"]
     with pytest.raises(AirflowFailException, match="only ann may approve"):
         operator(change, ["ann"]).execute(context)
-
-
-def test_nobody_to_ask_is_a_skip_with_the_reason(change: Change, script: Script, context: Any) -> None:
-    with pytest.raises(AirflowSkipException, match="risk is low"):
-        operator(change, role="").execute(context)
 
 
 def test_who_approved_already_is_not_asked_again(

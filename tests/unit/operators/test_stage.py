@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped, TaskDeferred
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.errors import LockNotAvailable, PreCheckFailed
@@ -117,8 +117,26 @@ def test_plan_asks_for_each_approval_that_is_needed(change: Change, script: Scri
     assert context["ti"].xcoms["run"]["summary"] == "plan done"
 
 
-def test_a_plan_that_needs_no_approval_still_has_a_task_to_say_so(change: Change, script: Script, context: Any) -> None:
-    assert PlanOperator(change=change).execute(context) == [{"role": ""}]
+def test_a_plan_that_needs_no_approval_leaves_no_task_to_approve(change: Change, script: Script, context: Any) -> None:
+    assert PlanOperator(change=change).execute(context) == []
+
+
+def test_what_comes_next_and_has_nothing_to_do_is_skipped_from_the_task_before_it(
+    change: Change, script: Script, context: Any
+) -> None:
+    script.skips = {"backfill": "nothing to fill", "cutover": "nothing to switch"}
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        StageOperator(stage="migrate", change=change).execute(context)
+    assert skipped.value.tasks == ["backfill", "cutover"]
+    assert context["ti"].xcoms["return_value"]["summary"] == "migrate done"
+    assert script.ran == ["migrate"]
+
+
+def test_a_stage_that_waits_skips_nothing_yet(change: Change, script: Script, context: Any) -> None:
+    script.skips = {"contract": "nothing to remove"}
+    script.waits["soak"] = datetime(2030, 1, 1, 22, tzinfo=UTC)
+    with pytest.raises(TaskDeferred):
+        StageOperator(stage="soak", change=change).execute(context)
 
 
 def test_suites_lie_beside_the_changes_unless_configured(

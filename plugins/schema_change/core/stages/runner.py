@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Literal, NoReturn
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from schema_change.core.stages import (
     soak,
     validate,
 )
+from schema_change.core.stages.ahead import has_nothing_to_do
 from schema_change.core.stages.idle import idle_after
 from schema_change.core.stages.request import Options, Request, StageResult
 from schema_change.core.stages.session import Pair, Session, open_session
@@ -130,6 +132,21 @@ class Runner:
             if stage not in stages or not stages[stage].is_waiting:
                 session.journal.start_stage(stage)
             return self._finished(session, stage)
+
+    def skip_ahead(self, stage: str) -> tuple[str, ...]:
+        """Skip the stages right after a done one that have nothing to do, and return them.
+
+        What runs each stage in a process of its own asks for it, so that none is started for these.
+        """
+        following = STAGES[STAGES.index(stage) + 1 :]
+        if self.request.options.dry_run:
+            return tuple(takewhile(lambda later: later not in _IN_DRY_RUN | {"outcome"}, following))
+        with self._open(stage) as session:
+            idle = tuple(takewhile(lambda later: has_nothing_to_do(session, later), following))
+            for later in idle:
+                session.journal.start_stage(later)
+                self._ended(session, _FUNCTIONS[later](session))
+        return idle
 
     def cancel(self) -> None:
         """Cancel what runs in the database and close the sessions; for a task that is being killed."""
@@ -236,12 +253,17 @@ class Runner:
             # Killed, or a bug: what the journal can still be told is told, and the error goes on.
             self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
             raise
+        return self._ended(session, result)
+
+    def _ended(self, session: Session, result: StageResult) -> StageResult:
+        """Record what a stage returned, and tell it."""
         summary = {**result.data, "summary": result.summary}
         if result.until is not None:
-            session.journal.on(session.side).wait_stage(stage, {**summary, "until": result.until.isoformat()})
+            waiting = {**summary, "until": result.until.isoformat()}
+            session.journal.on(session.side).wait_stage(result.stage, waiting)
         else:
-            self._record(session, stage, result.status, summary)
-        self.progress(f"{stage}: {result.summary}")
+            self._record(session, result.stage, result.status, summary)
+        self.progress(f"{result.stage}: {result.summary}")
         return result
 
     def _closed(self, session: Session, stage: str) -> StageResult | None:
