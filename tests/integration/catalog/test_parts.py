@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,8 +44,13 @@ def shop(connection: Connection) -> Connection:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     sent: list[Any] = []
     execute = psycopg.Cursor.execute
+
+    def spy(*arguments: Any, **more: Any) -> Any:
+        sent.append(arguments[1])
+        return execute(*arguments, **more)
+
     with monkeypatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", lambda *a, **k: (sent.append(a[1]), execute(*a, **k))[1])
+        patch.setattr(psycopg.Cursor, "execute", spy)
         yield sent
 
 
@@ -102,11 +107,12 @@ def test_a_look_further_reads_more(shop: Connection) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_tables(shop: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     def sent() -> list[int]:
         found = []
-        for read in (
+        reads: tuple[Callable[[], Catalog], ...] = (
             lambda: read_catalog(shop),
             lambda: read_catalog(shop, names("parent")),
             lambda: read_around(shop, names("parent")),
-        ):
+        )
+        for read in reads:
             with counted(monkeypatch) as queries:
                 read()
             found.append(len(queries))
