@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ def add(bench: Bench, number: int, column: str, table: str = "readings") -> str:
     return bench.write(f"{number:03}_{column}", {"operations": [operation]})
 
 
+def spied(method: Callable[..., Any], seen: list[Any]) -> Callable[..., Any]:
+    def spy(*arguments: Any, **more: Any) -> Any:
+        seen.append(arguments[1])
+        return method(*arguments, **more)
+
+    return spy
+
+
 def statuses(connection: Connection) -> list[tuple[Any, ...]]:
     return connection.execute("SELECT change_name, status FROM schema_change.run ORDER BY started_at").fetchall()
 
@@ -43,8 +52,8 @@ def test_changes_land_one_after_the_other_on_two_sessions(
     sent: list[Any] = []
     connect, execute = Target.connect, psycopg.Cursor.execute
     with monkeypatch.context() as patch:
-        patch.setattr(Target, "connect", lambda *a, **k: (opened.append(a[1]), connect(*a, **k))[1])
-        patch.setattr(psycopg.Cursor, "execute", lambda *a, **k: (sent.append(a[1]), execute(*a, **k))[1])
+        patch.setattr(Target, "connect", spied(connect, opened))
+        patch.setattr(psycopg.Cursor, "execute", spied(execute, sent))
         assert main(["apply", *ids, *SKIP]) == 0
     assert opened == ["apply", "apply:side"]
     assert len(sent) / len(ids) <= MOST_QUERIES
