@@ -6,8 +6,10 @@ import logging
 import re
 from functools import cache
 from pathlib import Path
+from weakref import WeakSet
 
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
@@ -16,6 +18,7 @@ from schema_change.core.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(\d{3})_([a-z0-9_]+)\.sql")
+_SEEN: WeakSet[Connection] = WeakSet()
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('schema_change.registry', 0))"
 
 
@@ -27,9 +30,15 @@ def migrations() -> dict[int, Path]:
 
 
 def is_installed(connection: Connection) -> bool:
-    """Tell whether the registry exists in this database."""
-    row = connection.execute(sqlfiles.block("queries/journal", "is_installed")).fetchone()
-    return bool(row and row[0])
+    """Tell whether the registry exists in this database; once a session has seen it, it is there."""
+    if connection not in _SEEN:
+        row = connection.execute(sqlfiles.block("queries/journal", "is_installed")).fetchone()
+        if not (row and row[0]):
+            return False
+        # Not from inside a transaction, which could still take it back.
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            _SEEN.add(connection)
+    return True
 
 
 def install(connection: Connection) -> list[int]:

@@ -1,0 +1,157 @@
+"""B9: a hundred small changes (tables, columns, indexes, comments, defaults) by ``schema-change apply`` and its peers.
+
+Ours takes no backup and rehearses nothing; audit and verification are on. sqitch (Debian's package) deploys with and
+without its verify scripts, alembic upgrades with a transaction per revision, yoyo applies. All run the same statements,
+indexes concurrently as on tables in use, in one command each, from nothing to the last change, registry included. Right
+is the same catalog of schema ``app`` behind each. What ours does beside the statements is listed with its cost, from
+one more run under a profile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import cProfile
+import io
+import os
+import pstats
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.commands import compiled, quiet, url_of
+from benchmarks.measure import Figure, Goal, Result, Rounds, noise, ratio, take_turns
+from benchmarks.migrations import Small, small_changes, write_alembic, write_ours, write_sqitch, write_yoyo
+from schema_change.cli.main import main
+from schema_change.core.catalog.read import read_catalog
+from schema_change.core.database import Target
+from schema_change.core.names import Table
+
+_FLAGS = ("--yes", "--skip-backup", "--skip-rehearsal")
+_PEERS = ("sqitch", "sqitch with verify", "alembic", "yoyo")
+_NO_SQITCH = "sqitch was not found; apt-get install sqitch libdbd-pg-perl postgresql-client compares it too"
+#: What ours does beside the statements, by the function that does it: (file, function).
+_SAFETIES = {
+    "catalog reading": ("catalog/read.py", "_patiently"),
+    "lint": ("planning/lint.py", "lint_plan"),
+    "pre-checks (drift, chain, locks, privileges, data …)": ("prechecks/run.py", "run_checks"),
+    "migration guide": ("planning/guide.py", "render_guide"),
+    "validation by Great Expectations": ("validation/gx.py", "run_suites"),
+    "probes of what was made": ("stages/validate.py", "check_shape"),
+    "fence": ("journal/fence.py", "__enter__"),
+    "audit trail": ("journal/journal.py", "event"),
+    "journal of stages": ("journal/journal.py", "start_stage"),
+    "looking before each lock": ("execution/blockers.py", "look"),
+    "report": ("stages/finish.py", "report"),
+}
+
+
+def run(bench: Bench) -> Result:
+    """Let every tool apply the changes to an empty database, in turns."""
+    changes = small_changes()
+    contenders = _contenders(bench, changes)
+    rounds = take_turns(contenders, bench.rounds, say=bench.say)
+    others = [p for p in _PEERS if p in rounds]
+    figures = [Figure(f"apply to {p}", ratio(rounds, "apply", p), Goal(1)) for p in others]
+    each = Figure("apply, per change", tuple(s / len(changes) * 1000 for s in rounds["apply"]), unit="ms")
+    notes = [] if "sqitch" in rounds else [_NO_SQITCH]
+    costs = _costs(bench, changes)
+    return Result(
+        "B9",
+        f"{len(changes)} small changes",
+        [*figures, each, *costs, noise(rounds, "alembic", "alembic again")],
+        rounds,
+        bench.setting(changes=len(changes)),
+        [*notes, "costs are from one more run under a profile, in one process, per change; they overlap"],
+    )
+
+
+def _contenders(bench: Bench, changes: list[Small]) -> dict[str, Callable[[], float | None]]:
+    environment = compiled(bench)
+    scripts = Path(sys.executable).parent
+    folders = {name: bench.folder / f"b09_{name}" for name in ("ours", "sqitch", "alembic", "yoyo")}
+    for folder in folders.values():
+        folder.mkdir()
+    target = bench.server.target("b09")
+    ids = write_ours(changes, folders["ours"])
+    write_sqitch(changes, folders["sqitch"])
+    write_alembic(changes, folders["alembic"], url_of(target, "+psycopg"))
+    write_yoyo(changes, folders["yoyo"])
+    apply = [sys.executable, "-m", "schema_change.cli", "apply", *ids, *_FLAGS]
+    alembic = [str(scripts / "alembic"), "upgrade", "head"]
+    yoyo = [str(scripts / "yoyo"), "apply", "--batch", "--no-config-file", "--database"]
+    yoyo += [url_of(target, "+psycopg"), str(folders["yoyo"])]
+    found = {
+        "apply": (apply, folders["ours"], {"AIRFLOW_CONN_APP": url_of(target)}),
+        "alembic": (alembic, folders["alembic"], {}),
+        "alembic again": (alembic, folders["alembic"], {}),
+        "yoyo": (yoyo, folders["yoyo"], {}),
+    }
+    if sqitch := shutil.which("sqitch"):
+        uri = f"db:pg{url_of(target).removeprefix('postgresql')}"
+        found["sqitch"] = ([sqitch, "deploy", "--no-verify", uri], folders["sqitch"], {})
+        found["sqitch with verify"] = ([sqitch, "deploy", "--verify", uri], folders["sqitch"], {})
+    else:
+        bench.say(_NO_SQITCH)
+    fingerprints: dict[str, str] = {}
+
+    def contend(name: str, command: list[str], folder: Path, more: Mapping[str, str]) -> float:
+        _fresh(bench)
+        timed: Rounds = take_turns({name: partial(quiet, command, folder, {**environment, **more})}, 1)
+        fingerprints[name] = _fingerprint(target)
+        if len(set(fingerprints.values())) != 1:
+            raise AssertionError(f"the tools left different catalogs: {fingerprints}")
+        return timed[name][0]
+
+    for name in ("apply", "alembic", "yoyo"):  # compiles the modules
+        contend(name, *found[name])
+    return {name: partial(contend, name, *how) for name, how in found.items()}
+
+
+def _fresh(bench: Bench) -> Target:
+    target = bench.database("b09")
+    with target.connect("bench") as connection:
+        connection.execute("CREATE SCHEMA app")
+    bench.checkpoint()
+    return target
+
+
+def _fingerprint(target: Target) -> str:
+    with target.connect("bench") as connection:
+        catalog = read_catalog(connection)
+    tables = [table for table in catalog.relations if table.schema == "app"]
+    if not tables or Table("app", "t0") not in tables:
+        raise AssertionError("nothing was made")
+    return catalog.restricted(tables).fingerprint
+
+
+def _costs(bench: Bench, changes: list[Small]) -> list[Figure]:
+    """Apply them once more in this process, profiled; return the milliseconds that each safety took per change."""
+    folder = bench.folder / "b09_profiled"
+    folder.mkdir()
+    ids = write_ours(changes, folder)
+    profile = cProfile.Profile()
+    with _within(folder, {"AIRFLOW_CONN_APP": url_of(_fresh(bench))}), contextlib.redirect_stdout(io.StringIO()):
+        code = profile.runcall(main, ["apply", *ids, *_FLAGS])
+    if code:
+        raise AssertionError("the profiled run did not land")
+    times = pstats.Stats(profile).stats  # type: ignore[attr-defined] # (file, line, function) → (…, cumulative, …)
+    found = []
+    for name, (file, function) in _SAFETIES.items():
+        seconds = sum(t[3] for (path, _, called), t in times.items() if path.endswith(file) and called == function)
+        found.append(Figure(f"cost of {name}, per change", (seconds / len(changes) * 1000,), unit="ms"))
+    return found
+
+
+@contextlib.contextmanager
+def _within(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
