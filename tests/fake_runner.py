@@ -31,20 +31,30 @@ class Script:
     cancelled: int = 0
     other_dag: list[tuple[str, str]] = field(default_factory=list)
 
-    def runner(self, request: Request, *, progress: Callable[[str], None] | None = None) -> FakeRunner:
+    def runner(
+        self, request: Request, *, progress: Callable[[str], None] | None = None, ahead: bool = False
+    ) -> FakeRunner:
         """Take the place of the class Runner."""
-        return FakeRunner(self, request)
+        return FakeRunner(self, request, ahead)
 
 
 class FakeRunner:
     """The same methods as the core's runner, by the script."""
 
-    def __init__(self, script: Script, request: Request) -> None:
+    def __init__(self, script: Script, request: Request, ahead: bool) -> None:
         self.script = script
         self.request = request
+        self.ahead = ahead
+        self.skipped: tuple[str, ...] = ()
         script.requests.append(request)
 
     def run(self, stage: str) -> StageResult:
+        result = self._run(stage)
+        if self.ahead and result.until is None:
+            self.skipped = self._idle_after(stage)
+        return result
+
+    def _run(self, stage: str) -> StageResult:
         script = self.script
         script.ran.append(stage)
         if self.request.options.dry_run and stage not in IN_DRY_RUN:
@@ -61,7 +71,7 @@ class FakeRunner:
             raise ChangeRolledBack("the change did not land")
         return StageResult(stage, "done", f"{stage} done", {"guide": "# Guide"} if stage == "plan" else {})
 
-    def skip_ahead(self, stage: str) -> tuple[str, ...]:
+    def _idle_after(self, stage: str) -> tuple[str, ...]:
         following = STAGES[STAGES.index(stage) + 1 :]
         if self.request.options.dry_run:
             return tuple(takewhile(lambda later: later not in IN_DRY_RUN, following))

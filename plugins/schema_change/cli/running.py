@@ -102,7 +102,7 @@ def _apply(arguments: argparse.Namespace, change: Change, pair: Pair) -> int:
         adopt(pair.side, run, origin=request.requested_from, actor=request.requested_by)
     with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
         out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
-        return _run(arguments, Runner(request, pair=pair), resumed=run is not None)
+        return _run(arguments, Runner(request, pair=pair, ahead=True), resumed=run is not None)
 
 
 @contextlib.contextmanager

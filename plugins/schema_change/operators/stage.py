@@ -34,14 +34,13 @@ class StageOperator(BaseOperator):
         """Run the stage; one that waits is deferred, so that it holds no worker, and looks again when it is time."""
         with task_errors():
             runner, result = self._run(context)
-            skipped = () if result.until else runner.skip_ahead(self.stage)
         if result.until is not None:
             self.defer(trigger=DateTimeTrigger(moment=result.until), method_name="go_on")
         summary = _summary(context, result)
-        if skipped:
+        if runner.skipped:
             # An exception is Airflow's way to skip others and succeed; what was to be returned is pushed before it.
             context["ti"].xcom_push("return_value", summary)
-            raise DownstreamTasksSkipped(tasks=list(skipped))  # type: ignore[no-untyped-call]
+            raise DownstreamTasksSkipped(tasks=list(runner.skipped))  # type: ignore[no-untyped-call]
         return summary
 
     def go_on(self, context: Context, event: Any = None) -> Any:
@@ -54,7 +53,7 @@ class StageOperator(BaseOperator):
             self.runner.cancel()
 
     def _run(self, context: Context) -> tuple[Runner, StageResult]:
-        self.runner = Runner(build_request(self.change, context), progress=self._progress)
+        self.runner = Runner(build_request(self.change, context), progress=self._progress, ahead=True)
         return self.runner, done_or_skip(self.runner.run(self.stage))
 
     def _progress(self, line: str) -> None:
@@ -76,8 +75,6 @@ class PlanOperator(StageOperator):
             refuse_unknown_words(self.change, context["dag_run"].conf)
             runner, result = self._run(context)
             approvals = runner.approvals()
-            if not approvals:
-                runner.skip_ahead(self.stage)
         context["ti"].xcom_push("run", _summary(context, result))
         context["ti"].xcom_push("guide", result.data.get("guide", result.summary))
         return [{"role": a.role, "users": list(a.users), "reason": a.reason} for a in approvals]

@@ -221,6 +221,10 @@ class Journal:
         """Record that a stage begins, or began at a given time; a new try counts up."""
         self._execute("start_stage", stage=stage, started_at=started_at)
 
+    def pass_stage(self, stage: str, result: dict[str, Any]) -> None:
+        """Record that a stage had nothing to do."""
+        self._execute("pass_stage", stage=stage, result=Jsonb(result))
+
     def finish_stage(self, stage: str, status: str, result: dict[str, Any]) -> None:
         """Record how a stage ended: ``done``, ``skipped`` or ``failed``."""
         self._execute("finish_stage", stage=stage, status=status, result=Jsonb(result))
@@ -229,10 +233,6 @@ class Journal:
         """Record that a stage goes on later; it has begun, and has not ended."""
         words = {"run_id": self.run_id, "stage": stage, "result": Jsonb(result)}
         self.connection.execute(sqlfiles.block("queries/surroundings", "wait_stage"), words)
-
-    def pass_stage(self, stage: str, result: dict[str, Any]) -> None:
-        """Record that a stage has nothing to do."""
-        self._execute("pass_stage", stage=stage, result=Jsonb(result))
 
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from typing import Literal, NoReturn
 from uuid import UUID
@@ -32,7 +33,6 @@ from schema_change.core.stages import (
     validate,
 )
 from schema_change.core.stages.ahead import has_nothing_to_do
-from schema_change.core.stages.idle import idle_after
 from schema_change.core.stages.request import Options, Request, StageResult
 from schema_change.core.stages.session import Pair, Session, open_session
 from schema_change.core.surroundings.hooks import hooks_started
@@ -79,36 +79,38 @@ _MAY_BEGIN: Mapping[str, frozenset[str]] = {
 class Runner:
     """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens.
 
-    ``pair`` has the sessions of a process that runs more than one stage; without it each stage opens its own.
+    ``pair`` has the sessions of a process that runs more than one stage; without it each stage opens its own. With
+    ``ahead`` a stage that is done skips those right after it that have nothing to do: no task need be started for them.
     """
 
     def __init__(
-        self, request: Request, *, progress: Callable[[str], None] | None = None, pair: Pair | None = None
+        self,
+        request: Request,
+        *,
+        progress: Callable[[str], None] | None = None,
+        pair: Pair | None = None,
+        ahead: bool = False,
     ) -> None:
         self.request = request
         self.pair = pair
+        self.ahead = ahead
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
         self._planned_here = False
-        self._idle: dict[str, str] = {}
-        """The stages that have nothing to do in this run, with the reason; known to who runs all of them."""
+        self._skipped: dict[str, StageResult] = {}
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Return the stages that were skipped ahead and have not had their turn."""
+        return tuple(self._skipped)
 
     def run(self, stage: str) -> StageResult:
         """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+        if (skipped := self._skipped.pop(stage, None)) is not None:
+            return skipped
         if self.pair is not None:
             self.pair.durable(stage in _DURABLE)
-            if stage in self._idle:
-                return self._pass(self.pair, stage)
-        result = self._run(stage)
-        if self.pair is not None and self.request.change is not None:
-            self._idle |= idle_after(stage, result, self.request.change, self.request.options)
-        return result
-
-    def _pass(self, pair: Pair, stage: str) -> StageResult:
-        result = StageResult(stage, "skipped", self._idle[stage])
-        Journal(pair.side, self.request.run_id).pass_stage(stage, {"summary": result.summary})
-        self.progress(f"{stage}: {result.summary}")
-        return result
+        return self._run(stage)
 
     def _run(self, stage: str) -> StageResult:
         if stage != "plan":
@@ -124,6 +126,7 @@ class Runner:
             if stage == "plan":
                 result = self._finished(session, stage)
                 self._planned_here = True
+                self._skip_ahead(session, stage)
                 return result
             if run is None:
                 return self._without_journal(stage)
@@ -131,22 +134,19 @@ class Runner:
             self._keep_order(run, stages, stage)
             if stage not in stages or not stages[stage].is_waiting:
                 session.journal.start_stage(stage)
-            return self._finished(session, stage)
+            result = self._finished(session, stage)
+            if result.until is None:
+                self._skip_ahead(session, stage)
+            return result
 
-    def skip_ahead(self, stage: str) -> tuple[str, ...]:
-        """Skip the stages right after a done one that have nothing to do, and return them.
-
-        What runs each stage in a process of its own asks for it, so that none is started for these.
-        """
-        following = STAGES[STAGES.index(stage) + 1 :]
-        if self.request.options.dry_run:
-            return tuple(takewhile(lambda later: later not in _IN_DRY_RUN | {"outcome"}, following))
-        with self._open(stage) as session:
-            idle = tuple(takewhile(lambda later: has_nothing_to_do(session, later), following))
-            for later in idle:
-                session.journal.start_stage(later)
-                self._ended(session, _FUNCTIONS[later](session))
-        return idle
+    def _skip_ahead(self, session: Session, stage: str) -> None:
+        if not self.ahead:
+            return
+        for later in takewhile(partial(has_nothing_to_do, session), _after(stage)):
+            result = _FUNCTIONS[later](session)
+            session.journal.pass_stage(later, {**result.data, "summary": result.summary})
+            self.progress(f"{later}: {result.summary}")
+            self._skipped[later] = result
 
     def cancel(self) -> None:
         """Cancel what runs in the database and close the sessions; for a task that is being killed."""
@@ -164,7 +164,7 @@ class Runner:
 
     def approvals(self) -> list[Approval]:
         """Return the approvals the stored plan needs that nobody has given yet."""
-        if self.request.options.dry_run or "approve" in self._idle:
+        if self.request.options.dry_run or "approve" in self._skipped:
             return []
         with self._open("approve") as session:
             if _run_of(session) is None:
@@ -236,9 +236,12 @@ class Runner:
 
     def _dry_run(self, stage: str) -> StageResult:
         if stage not in _IN_DRY_RUN:
-            return StageResult(stage, "done" if stage == "outcome" else "skipped", "dry run: nothing was changed")
+            return _untouched(stage)
         with self._open(stage) as session:
             result = plan.dry_run(session, stage)
+        if self.ahead:
+            idle = takewhile(lambda later: later not in _IN_DRY_RUN | {"outcome"}, _after(stage))
+            self._skipped |= {later: _untouched(later) for later in idle}
         self.progress(f"{stage}: {result.summary}")
         return result
 
@@ -309,6 +312,14 @@ class Runner:
         if stage in {"rollback", "verify_rollback", "report"}:
             return StageResult(stage, "skipped", "there is no journal: nothing was ever changed")
         raise JournalError("this run was never planned", hint="see the plan task's error")
+
+
+def _after(stage: str) -> tuple[str, ...]:
+    return STAGES[STAGES.index(stage) + 1 :]
+
+
+def _untouched(stage: str) -> StageResult:
+    return StageResult(stage, "done" if stage == "outcome" else "skipped", "dry run: nothing was changed")
 
 
 def _has_begun(journal: Journal, stage: str) -> bool:
