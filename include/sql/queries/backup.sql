@@ -33,7 +33,6 @@ LEFT JOIN pg_attribute AS a ON c.oid = a.attrelid AND a.attnum > 0 AND NOT a.att
 GROUP BY n.nspname, c.relname, c.relkind;
 
 -- name: checksum
--- sum(bigint) is a numeric and cannot overflow; adding up numerics would cost as much as hashing.
 SELECT count(*), coalesce(sum({hash}), 0)::text
 FROM {only} {table};
 

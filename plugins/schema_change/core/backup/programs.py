@@ -31,9 +31,15 @@ def output_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Itera
     """
     # stderr goes to a file: a pipe that nobody reads would stall the program once it is full.
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            arguments, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-        )
+        try:
+            process = subprocess.Popen(
+                arguments, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+        except OSError as error:
+            raise BackupError(
+                f"{arguments[0]} could not be started: {error}",
+                hint="when the arguments are too many: back up the whole database, or use client tools from 17 on",
+            ) from error
         if process.stdout is None:
             raise BackupError("a client tool was started without an output", hint="report this")
         try:

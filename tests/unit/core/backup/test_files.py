@@ -56,6 +56,8 @@ def test_a_program_that_fails_says_why() -> None:
     code = "import sys; sys.stderr.write('x' * 200_000 + 'the reason'); print('some output'); sys.exit(3)"
     with pytest.raises(BackupError, match=r"failed \(code 3\): x+the reason"):
         programs.run([sys.executable, "-c", code], {})
+    with pytest.raises(BackupError, match=r"could not be started: .* too long"):
+        programs.run([sys.executable, "x" * 10_000_000], {})
     with pytest.raises(BackupError, match=r"failed \(signal 9\): no message"):
         programs.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], {})
 
