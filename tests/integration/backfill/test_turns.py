@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from psycopg import sql
 
 from schema_change.core.backfill import turns
 from schema_change.core.backfill.engine import BackfillSettings, Progress
@@ -108,6 +109,19 @@ def test_keys_of_any_type_are_halved_or_left_whole(filling: Filling) -> None:
         assert filling.run(backfill, seq=seq) == 95, columns
         assert filling.one(f"SELECT count(*) FROM {table} WHERE fills = 1") == 95, columns
     assert halved >= len(KEYS) - 2
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 10, 32, 1 << 22])
+def test_whole_numbers_are_halved_page_by_page_however_far_apart(filling: Filling, step: int) -> None:
+    filling.connection.execute("CREATE TABLE numbers (id bigint PRIMARY KEY, c integer)")
+    half = ranges_of(filling.connection, doubled().table, ("id",)).every_other(0)
+    assert half is not None
+    query = sql.SQL(
+        "SELECT count(*) FILTER (WHERE {half}) FROM (SELECT i, i * {step} - 5000 AS id FROM generate_series(0::bigint,"
+        " 6399) AS i) AS n GROUP BY i / 64"
+    ).format(half=half, step=sql.Literal(step))
+    shares = [row[0] for row in filling.connection.execute(query)]
+    assert all(20 <= share <= 44 for share in shares), shares
 
 
 @pytest.mark.usefixtures("any_size")

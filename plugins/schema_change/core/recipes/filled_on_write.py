@@ -25,23 +25,31 @@ def _function(table: Table, column: str) -> sql.Identifier:
     return sql.Identifier(_HOME, hashed_name("fill", table.schema, table.name, column))
 
 
-def _trigger(table: Table, column: str) -> str:
+def _trigger(table: Table, column: str, *, of_inserts: bool = False) -> str:
     # Triggers fire in the order of their names; ours must see what the user's made of the row.
-    return hashed_name("zz_schema_change_fill", table.schema, table.name, column)
+    kind = "zz_schema_change_fill_new" if of_inserts else "zz_schema_change_fill"
+    return hashed_name(kind, table.schema, table.name, column)
 
 
 def keep_filled(table: Table, column: str, column_type: str, expression: str) -> tuple[str, ...]:
-    """Return the statements that create a trigger which fills the column of every row written.
+    """Return the statements that create triggers which fill the column of every row written.
 
     The value is kept in step with the row until the application writes the column itself.
     """
+    name = sql.Identifier(column)
+    # Our batches turn NULL into a value: the server sees that in the row, faster than it looks up a setting.
+    of_updates = sql.SQL("(OLD.{0} IS DISTINCT FROM NULL OR NEW.{0} IS NOT DISTINCT FROM NULL) AND {1}")
     body = sqlfiles.block("queries/recipes", "fill_body").format(
-        column=sql.Identifier(column),
+        column=name,
         type=raw(column_type),
         expression=raw(expression),
         row=sql.Identifier(table.name),
     )
-    return _create(table, column, body, _OTHERS)
+    return (
+        _function_of(table, column, body),
+        _trigger_of(table, column, "INSERT", _OTHERS, _trigger(table, column, of_inserts=True)),
+        _trigger_of(table, column, "UPDATE", of_updates.format(name, _OTHERS), _trigger(table, column)),
+    )
 
 
 def replace_nulls(table: Table, column: str, expression: str, key: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,7 +69,11 @@ def replace_nulls(table: Table, column: str, expression: str, key: tuple[str, ..
         table_name=sql.Literal(table.name),
         column_name=sql.Literal(column),
     )
-    return _create(table, column, body, sql.SQL("NEW.{} IS NULL AND {}").format(sql.Identifier(column), _OTHERS))
+    condition = sql.SQL("NEW.{} IS NULL AND {}").format(sql.Identifier(column), _OTHERS)
+    return (
+        _function_of(table, column, body),
+        _trigger_of(table, column, "INSERT OR UPDATE", condition, _trigger(table, column)),
+    )
 
 
 def refuse_generated(relation: Relation, column: str, fill: Expression, remedy: str) -> None:
@@ -75,31 +87,36 @@ def refuse_generated(relation: Relation, column: str, fill: Expression, remedy: 
         )
 
 
-def _create(table: Table, column: str, body: sql.Composed, condition: sql.Composable) -> tuple[str, ...]:
+def _function_of(table: Table, column: str, body: sql.Composed) -> str:
     # The function works under the settings of our batches, so that the same row gives the same value, and text.
     function = sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
         " SET search_path = public, pg_temp SET datestyle FROM CURRENT SET intervalstyle FROM CURRENT"
         " SET timezone FROM CURRENT SET extra_float_digits FROM CURRENT SET bytea_output FROM CURRENT AS {body}"
     ).format(name=_function(table, column), body=sql.Literal(text(body)))
+    return text(function)
+
+
+def _trigger_of(table: Table, column: str, events: str, condition: sql.Composable, name: str) -> str:
     trigger = sql.SQL(
-        "CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW WHEN ({condition})"
-        " EXECUTE FUNCTION {function}()"
+        "CREATE TRIGGER {name} BEFORE {events} ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {function}()"
     ).format(
-        name=sql.Identifier(_trigger(table, column)),
+        name=sql.Identifier(name),
+        events=raw(events),
         table=table.identifier,
         condition=condition,
         function=_function(table, column),
     )
-    return text(function), text(trigger)
+    return text(trigger)
 
 
 def drop(table: Table, column: str) -> tuple[str, ...]:
-    """Return the statements that remove the trigger and its function."""
-    trigger = sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-        sql.Identifier(_trigger(table, column)), table.identifier
+    """Return the statements that remove the triggers and their function."""
+    names = (_trigger(table, column, of_inserts=True), _trigger(table, column))
+    triggers = (
+        sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), table.identifier) for name in names
     )
-    return text(trigger), text(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(table, column)))
+    return *map(text, triggers), text(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(table, column)))
 
 
 def contract(table: Table, column: str) -> Step:
