@@ -20,24 +20,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psycopg
 
 from benchmarks import load
 from benchmarks.bench import Bench
+from benchmarks.changes import changes, connect, go, planned, table
 from benchmarks.measure import Figure, Goal, Result
-from schema_change.core.database import Connection, Target
+from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError
 from schema_change.core.stages.request import Request
 from tests import bench as engine
 
 _WARM_S, _QUIET_S, _WORK_S = 1.0, 3.0, 5.0
-_CHANGE = {
-    "operations": [
-        {"add_column": {"table": "app", "column": {"name": "doubled", "type": "bigint"}, "fill": "app.value * 2"}}
-    ]
-}
+_CHANGE = {"add_column": {"table": "app", "column": {"name": "doubled", "type": "bigint"}, "fill": "app.value * 2"}}
 _LOOP = b"""
 UPDATE app SET doubled = value * 2 WHERE id IN (SELECT id FROM app WHERE doubled IS NULL ORDER BY id LIMIT 1000)
 """
@@ -60,7 +56,9 @@ Filling = Callable[[engine.Run, threading.Event], None]
 
 def run(bench: Bench) -> Result:
     """Measure each contender once per round."""
-    request = prepared(bench, _CHANGE)
+    target = bench.database("prepared")
+    table(target, bench.rows)
+    request = planned(changes(bench, target), "001_change", _CHANGE).request
     rate = load.capacity(bench, bench.database("calibrated", template="prepared"), bench.rows) / 2
     bench.say(f"the load: {rate:.0f} transactions a second, half of what {load.CLIENTS} clients can")
     contenders: dict[str, Filling] = {"ours": _ours, "plain UPDATE": _plain, "the loop": _loop}
@@ -80,24 +78,6 @@ def run(bench: Bench) -> Result:
     return _result(bench, rate, turns)
 
 
-def prepared(bench: Bench, change: dict[str, object]) -> Request:
-    """Make the database ``prepared``: the load's table, and a run of the change that stands right before migrate."""
-    target = bench.database("prepared")
-    with target.connect("setup") as session:
-        session.execute("SET search_path = public")
-        for statement in filter(str.strip, load.TABLE.format(rows=bench.rows).split(";")):
-            session.execute(statement.encode())
-    folder = bench.folder / "run"
-    (folder / "expectations").mkdir(parents=True)
-    made = engine.Bench(target, Path(folder))
-    run = engine.Run(made.request(made.write("001_change", change), skip_backup=True, skip_rehearsal=True))
-    for stage in engine.FORWARD[: engine.FORWARD.index("migrate")]:
-        if stage == "approve":
-            run.approve()
-        assert run.try_stage(stage), run.error
-    return run.request
-
-
 def _turn(bench: Bench, request: Request, filling: Filling, rate: float, *, to_the_end: bool) -> Turn:
     target = bench.database("turn", template="prepared")
     bench.checkpoint()
@@ -107,15 +87,14 @@ def _turn(bench: Bench, request: Request, filling: Filling, rate: float, *, to_t
         quiet = time.time()
         time.sleep(_QUIET_S)
         began = time.time()
-        assert run.try_stage("migrate"), run.error
+        go(run, "migrate")
         stop = threading.Event()
         timer = threading.Timer(600 if to_the_end else _WORK_S, stop.set)
         timer.start()
         filling(run, stop)
         ended = time.time()
         timer.cancel()
-    with target.connect("check") as session:
-        session.execute("SET search_path = public")
+    with connect(target) as session:
         app.check(session, bench.rows)
         assert _one(session, _WRONG) == 0, "rows were filled with something else than their other columns say"
         filled = _one(session, b"SELECT count(doubled) FROM app WHERE id < 1000000000")
@@ -146,7 +125,7 @@ def _ours(run: engine.Run, stop: threading.Event) -> None:
 
 
 def _plain(run: engine.Run, stop: threading.Event) -> None:
-    with _ready(run.request.target) as session:
+    with connect(run.request.target) as session:
         watch = threading.Thread(target=lambda: (stop.wait(), session.cancel_safe()))
         watch.start()
         try:
@@ -159,18 +138,9 @@ def _plain(run: engine.Run, stop: threading.Event) -> None:
 
 
 def _loop(run: engine.Run, stop: threading.Event) -> None:
-    with _ready(run.request.target) as session:
+    with connect(run.request.target) as session:
         while not stop.is_set() and session.execute(_LOOP).rowcount:
             pass
-
-
-def _ready(target: Target) -> Connection:
-    """Return a session in which our trigger leaves the contender's rows alone, as it does ours."""
-    session = target.connect("contender")
-    session.execute("SET search_path = public")
-    session.execute("SET lock_timeout = 0")
-    session.execute("SET schema_change.bypass = 'on'")
-    return session
 
 
 def _one(session: Connection, query: bytes) -> int:

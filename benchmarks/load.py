@@ -36,10 +36,11 @@ _STEP = 15_485_863  # a prime: a client's updates walk over all of its keys befo
 #: Of the table that is changed; the load reads and writes ``id``, ``value`` and ``note`` of it.
 TABLE = """
 CREATE TABLE app (
-    id bigint PRIMARY KEY, value bigint NOT NULL, note text, amount integer NOT NULL, station integer NOT NULL,
-    remark text
+    id bigint PRIMARY KEY, value bigint NOT NULL, note text, amount integer, station integer NOT NULL,
+    place text, remark text
 );
-INSERT INTO app SELECT g, -g, 'as it was', g % 100000, g % 1000, md5(g::text) FROM generate_series(1, {rows}) AS g;
+INSERT INTO app SELECT g, -g, 'as it was', g % 100000, g % 1000,
+    'P' || g % 1000, md5(g::text) FROM generate_series(1, {rows}) AS g;
 VACUUM (FREEZE, ANALYZE) app;
 """
 
@@ -54,7 +55,7 @@ _SCRIPTS = {
     "insert": (
         1,
         "\\set i :i + 1\n" r"\set id 1000000000 + :client_id * 100000000 + :i",
-        "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, 7);",
+        "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, :i % 1000);",
     ),
 }
 _KINDS = tuple(_SCRIPTS)
