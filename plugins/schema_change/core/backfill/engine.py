@@ -13,6 +13,7 @@ import psycopg
 
 from schema_change.core import sqlfiles
 from schema_change.core.backfill.checkpoint import Checkpoint, Position
+from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.fill import DATA_ERRORS, Fill, poison_error, remaining
 from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, ranges_of, size
 from schema_change.core.backfill.pace import BatchSize, Meter, Progress
@@ -157,6 +158,7 @@ class _Filler:
         self.turns = Turns(self.ranges, two=pays(work, backfill, self.ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
+        self.courtesy = Courtesy(side)
         self.rows_per_second: int | None = None
         self._sampled_at: float | None = None
 
@@ -164,13 +166,15 @@ class _Filler:
         """Run batch after batch until every range is behind us."""
         while not self.checkpoint.done:
             self._throttle()
+            self.courtesy.look()
             started = time.monotonic()
             before = self.checkpoint.rows_done
             if self._batch():
                 rows = self.checkpoint.rows_done - before
+                self.courtesy.rest(time.monotonic() - started)
+                self._keep_speed_limit(rows, started)
                 self.meter.batch(rows, time.monotonic() - started)
                 self._report()
-                self._keep_speed_limit(rows, started)
         self._report(done=True)
         return self.checkpoint.rows_done
 
@@ -304,9 +308,8 @@ class _Filler:
 
     def _rows_wanted(self) -> int:
         """Return the batch's size; with a speed limit a batch has at most a quarter of a second's rows."""
-        if self.rows_per_second is None:
-            return self.size.rows
-        return max(1, min(self.size.rows, self.rows_per_second // 4))
+        rows = self.courtesy.rows(self.size)
+        return rows if self.rows_per_second is None else max(1, min(rows, self.rows_per_second // 4))
 
     def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], part: Part | None) -> None:
         """Make the next try smaller when trying again can help; else raise."""

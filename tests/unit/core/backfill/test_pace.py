@@ -70,3 +70,13 @@ def test_reports_are_rare_but_the_last_one_always_comes() -> None:
 
 def test_only_done_is_everything() -> None:
     assert Progress(200, 100, None, None, 0, None, 1, done=False).fraction == 0.99
+
+
+def test_the_rows_that_fit_a_time_are_known_after_the_first_batch() -> None:
+    size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
+    assert size.within(25) == 1_000
+    size.learn(1_000, 0.1)
+    assert size.within(25) == 250
+    size.learn(2_000, 200.0)
+    size.halve()
+    assert size.within(25) == size.rows
