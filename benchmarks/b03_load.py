@@ -126,7 +126,12 @@ def _ours(run: engine.Run, stop: threading.Event) -> None:
 
 def _plain(run: engine.Run, stop: threading.Event) -> None:
     with connect(run.request.target) as session:
-        watch = threading.Thread(target=lambda: (stop.wait(), session.cancel_safe()))
+
+        def cancel() -> None:
+            stop.wait()
+            session.cancel_safe()
+
+        watch = threading.Thread(target=cancel)
         watch.start()
         try:
             session.execute("UPDATE app SET doubled = value * 2")

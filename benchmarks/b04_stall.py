@@ -373,8 +373,10 @@ def _result(bench: Bench, rows: int, rate: float, scene: Scene, app: load.Load) 
         raw,
         bench.setting(rows=rows, clients=load.CLIENTS, rate=round(rate), hold_s=_HOLD_S, long_hold_s=_LONG_S),
         [
-            f"{len(OPERATIONS)} operations ran under one load; each of their stages met a transaction open for"
-            f" {_HOLD_S:g} s. Those whose contract ends the names that the load uses were rolled back.",
+            (
+                f"{len(OPERATIONS)} operations ran under one load; each of their stages met a transaction open for"
+                f" {_HOLD_S:g} s. Those whose contract ends the names that the load uses were rolled back."
+            ),
             "A stall is a wait for a lock by pg_locks.waitstart, seen by a look every 5 ms.",
             "No statement of the load failed, and no write of it was lost or overwritten.",
         ],

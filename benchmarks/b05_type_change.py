@@ -1,7 +1,7 @@
 """B5: change the type of a column from integer to bigint while an application reads and writes the table.
 
-Each contender gets a copy of the table, with an index on the column, and the load of ``benchmarks.load`` at half of what
-the machine can do, which works alone first:
+Each contender gets a copy of the table, with an index on the column, and the load of ``benchmarks.load`` at half of
+what the machine can do, which works alone first:
 
 - *ours*: ``change_type`` with the defaults of a run: a second column kept in step, filled, indexed and swapped. The
   time is that of migrate, backfill and cutover, after which the column has its new type; validate and contract, which
@@ -35,7 +35,9 @@ _CHANGE = {"change_type": {"table": "app", "column": "amount", "type": "bigint",
 _INDEX = "CREATE INDEX by_amount ON app (amount)"
 _WRONG = """
 SELECT count(*) FROM app
-WHERE {column} IS DISTINCT FROM CASE WHEN id > 1000000000 THEN 7 ELSE id % 100000 END OR pg_typeof({column}) <> 'bigint'::regtype
+WHERE
+    {column} IS DISTINCT FROM CASE WHEN id > 1000000000 THEN 7 ELSE id % 100000 END
+    OR pg_typeof({column}) <> 'bigint'::regtype
 """
 
 
@@ -136,15 +138,15 @@ _CONTENDERS: Mapping[str, tuple[Contender, bool]] = {
 def _result(bench: Bench, rate: float, turns: dict[str, list[Turn]]) -> Result:
     seconds = {name: [t.seconds for t in each] for name, each in turns.items()}
     windows = {
-        name: [(t.quiet, t.beside) for t in each if t.quiet and t.beside] for name, each in turns.items() if each[0].quiet
+        name: [(t.quiet, t.beside) for t in each if t.quiet and t.beside]
+        for name, each in turns.items()
+        if each[0].quiet
     }
     figures = [
         Figure("ours against the limit, beside the load", ratio(seconds, "ours", "limit"), Goal(1.3)),
         Figure("ours against the limit, idle", ratio(seconds, "ours, idle", "limit, idle"), Goal(1.3)),
         noise(seconds, "limit, idle", "limit again, idle"),
-        Figure(
-            "longest stall beside ours", (max(b.longest_stall * 1e3 for _, b in windows["ours"]),), Goal(100), "ms"
-        ),
+        Figure("longest stall beside ours", (max(b.longest_stall * 1e3 for _, b in windows["ours"]),), Goal(100), "ms"),
     ]
     for name, each in windows.items():
         figures += [

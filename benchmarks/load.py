@@ -49,12 +49,12 @@ _SCRIPTS = {
     "read": (6, r"\set id random(1, :rows)", "SELECT value, note FROM app WHERE id = :id;"),
     "update": (
         3,
-        "\\set u :u + 1\n" rf"\set id :client_id * (:rows / {CLIENTS}) + (:u * {_STEP}) % (:rows / {CLIENTS}) + 1",
+        ("\\set u :u + 1\n" rf"\set id :client_id * (:rows / {CLIENTS}) + (:u * {_STEP}) % (:rows / {CLIENTS}) + 1"),
         "UPDATE app SET value = :u, note = 'updated' WHERE id = :id;",
     ),
     "insert": (
         1,
-        "\\set i :i + 1\n" r"\set id 1000000000 + :client_id * 100000000 + :i",
+        ("\\set i :i + 1\n" r"\set id 1000000000 + :client_id * 100000000 + :i"),
         "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, :i % 1000);",
     ),
 }
@@ -181,7 +181,9 @@ class Load:
         row = connection.execute(_WRONG.encode(), {"rows": rows}).fetchone()
         connection.execute("DROP TABLE acknowledged")
         assert row is not None
-        assert row[0] == 0, f"{row[0]} rows do not hold what the application last wrote, such as the one with id {row[1]}"
+        assert row[0] == 0, (
+            f"{row[0]} rows do not hold what the application last wrote, such as the one with id {row[1]}"
+        )
 
 
 def capacity(bench: Bench, target: Target, rows: int, seconds: int = 4) -> float:

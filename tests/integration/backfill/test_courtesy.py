@@ -8,6 +8,7 @@ from psycopg import sql
 
 from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.engine import BackfillSettings
+from schema_change.core.backfill.pace import BatchSize
 from schema_change.core.database import Connection
 from schema_change.core.model import Backfill
 from schema_change.core.names import Table
@@ -63,7 +64,7 @@ def test_whom_we_may_not_look_at_is_taken_to_be_at_work(numbers: Filling, applic
     numbers.connection.execute(sql.SQL("CREATE ROLE {}").format(role))
     try:
         numbers.side.execute(sql.SQL("SET ROLE {}").format(role))
-        courtesy = Courtesy(numbers.side)
+        courtesy = Courtesy(numbers.side, BatchSize(1_000, 500, 100, 50_000), 500)
         courtesy.look()
         assert courtesy.others >= 1
     finally:

@@ -18,20 +18,17 @@ _BATCH_MS, _REST = 25, 1.0
 
 
 class Courtesy:
-    """Knows, from one look before each batch, whether sessions of others are at work on the server."""
+    """Keeps the batches of one session short, with rests between them, while sessions of others are at work."""
 
-    def __init__(self, side: Connection) -> None:
-        self._side = side
+    def __init__(self, side: Connection, size: BatchSize, target_ms: int) -> None:
+        self._side, self._size, self._target_ms = side, size, target_ms
         self.others = 0
 
     def look(self) -> None:
-        """Count the sessions of others that have run something within the last second."""
+        """Count the sessions of others that have run something within the last second; set the size by it."""
         row = self._side.execute(sqlfiles.block("queries/backfill", "others_at_work")).fetchone()
         self.others = row[0] if row else 0
-
-    def rows(self, size: BatchSize) -> int:
-        """Return how many rows the next batch should have."""
-        return min(size.rows, size.within(_BATCH_MS)) if self.others else size.rows
+        self._size.aim(min(_BATCH_MS, self._target_ms) if self.others else self._target_ms)
 
     def rest(self, seconds: float) -> None:
         """Rest behind a batch that took that long."""

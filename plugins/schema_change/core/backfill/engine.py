@@ -113,6 +113,7 @@ def undo_fill(
                 backfill=backfill,
                 ranges=ranges_of(work, backfill.table, backfill.key),
                 size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
+                target_ms=chosen.target_ms,
                 lock_ms=chosen.lock_timeout_ms,
                 statement_ms=chosen.statement_ms,
                 wait_s=chosen.lock_wait_s,
@@ -158,7 +159,7 @@ class _Filler:
         self.turns = Turns(self.ranges, two=pays(work, backfill, self.ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
-        self.courtesy = Courtesy(side)
+        self.courtesy = Courtesy(side, self.size, settings.target_ms)
         self.rows_per_second: int | None = None
         self._sampled_at: float | None = None
 
@@ -308,8 +309,9 @@ class _Filler:
 
     def _rows_wanted(self) -> int:
         """Return the batch's size; with a speed limit a batch has at most a quarter of a second's rows."""
-        rows = self.courtesy.rows(self.size)
-        return rows if self.rows_per_second is None else max(1, min(rows, self.rows_per_second // 4))
+        if self.rows_per_second is None:
+            return self.size.rows
+        return max(1, min(self.size.rows, self.rows_per_second // 4))
 
     def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], part: Part | None) -> None:
         """Make the next try smaller when trying again can help; else raise."""

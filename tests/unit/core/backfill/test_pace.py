@@ -72,11 +72,15 @@ def test_only_done_is_everything() -> None:
     assert Progress(200, 100, None, None, 0, None, 1, done=False).fraction == 0.99
 
 
-def test_the_rows_that_fit_a_time_are_known_after_the_first_batch() -> None:
+def test_a_shorter_target_counts_at_once_and_a_longer_one_is_grown_to() -> None:
     size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
-    assert size.within(25) == 1_000
+    size.aim(25)
+    assert size.rows == 1_000
     size.learn(1_000, 0.1)
-    assert size.within(25) == 250
-    size.learn(2_000, 200.0)
-    size.halve()
-    assert size.within(25) == size.rows
+    assert size.rows == 500
+    size.aim(25)
+    assert size.rows == 250
+    size.aim(500)
+    assert size.rows == 250
+    size.learn(250, 0.025)
+    assert size.rows == 500
