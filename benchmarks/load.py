@@ -5,7 +5,8 @@ PostgreSQL's own pgbench sends the statements: eight clients, prepared statement
 a stalled statement counts as well (coordinated omission is corrected). It is a process of its own, written in C.
 
 What is written is a function of the client and of how many writes came before it: the log of acknowledged transactions
-tells what every row must hold in the end. Each client has its own range of keys.
+tells what every row must hold in the end. Each client has its own range of keys. The first second does not count:
+each client prepares its statements then, for which pgbench waits with all of them.
 
 Stalls come from the server: ``pg_locks.waitstart`` says since when a session waits for a lock, and a session of its own
 looks every 5 ms. The load's sessions never wait for each other's rows or table locks, so what they do wait for is the
@@ -45,17 +46,24 @@ VACUUM (FREEZE, ANALYZE) app;
 """
 
 #: The kinds of transactions: how many of ten, and what they do. Only writes count on (``:u``, ``:i``).
-_SCRIPTS = {
-    "read": (6, r"\set id random(1, :rows)", "SELECT value, note FROM app WHERE id = :id;"),
+_OWN = f"(:rows / {CLIENTS})"  # rows of each client
+_SCRIPTS: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "read": (6, (r"\set id random(1, :rows)", "SELECT value, note FROM app WHERE id = :id;")),
     "update": (
         3,
-        ("\\set u :u + 1\n" rf"\set id :client_id * (:rows / {CLIENTS}) + (:u * {_STEP}) % (:rows / {CLIENTS}) + 1"),
-        "UPDATE app SET value = :u, note = 'updated' WHERE id = :id;",
+        (
+            r"\set u :u + 1",
+            rf"\set id :client_id * {_OWN} + (:u * {_STEP}) % {_OWN} + 1",
+            "UPDATE app SET value = :u, note = 'updated' WHERE id = :id;",
+        ),
     ),
     "insert": (
         1,
-        ("\\set i :i + 1\n" r"\set id 1000000000 + :client_id * 100000000 + :i"),
-        "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, :i % 1000);",
+        (
+            r"\set i :i + 1",
+            r"\set id 1000000000 + :client_id * 100000000 + :i",
+            "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, :i % 1000);",
+        ),
     ),
 }
 _KINDS = tuple(_SCRIPTS)
@@ -224,7 +232,7 @@ def running(bench: Bench, target: Target, rows: int, rate: float) -> Iterator[Lo
 
 def _pgbench(bench: Bench, target: Target, rows: int, folder: Path, options: Sequence[str]) -> list[str]:
     scripts: list[str] = []
-    for kind, (weight, *lines) in _SCRIPTS.items():
+    for kind, (weight, lines) in _SCRIPTS.items():
         file = folder / f"{kind}.sql"
         file.write_text("\n".join([*lines, ""]))
         scripts += ["--file", f"{file}@{weight}"]
