@@ -58,7 +58,7 @@ OPERATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
         "add_column",
         {
             "table": "app",
-            "column": {"name": "doubled", "type": "bigint", "nullable": False},
+            "column": {"name": "doubled", "type": "bigint", "nullable": False, "default": "0"},
             "fill": "app.value * 2",
         },
     ),
@@ -92,6 +92,7 @@ OPERATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("create_view", {"view": "all_of_it", "query": "SELECT id, value FROM app"}),
     ("replace_view", {"view": "now", "query": "SELECT id, value, note FROM app WHERE value > 0"}),
     ("drop_view", {"view": "now"}),
+    ("drop_view", {"view": "all_of_it"}),
     ("enum_add_value", {"type": "mood", "value": "bad"}),
     ("create_extension", {"name": "citext"}),
     ("merge_tables", {"from": "stations", "into": "app", "on": {"station": "id"}}),
@@ -174,21 +175,27 @@ def _operation(scene: Scene, name: str, kind: str, operation: Mapping[str, Any])
     stages = {"migrate": "expand", "backfill": "", "cutover": "cutover", "validate": "", "contract": "contract"}
     for stage, phase in stages.items():
         if stage == "contract" and kind in _ROLLED_BACK:
-            with _blocked(scene, name):
-                run.finish()
-            with scene.target.connect("look") as session:
-                assert run.journal(session).run.status == "rolled_back", run.outcome_error
-            # Changes are applied in their order: a later one would ask for this one first.
-            shutil.rmtree(scene.made.folder / "changes" / name)
+            with _blocked(scene, name, _HOLD_S):
+                go(run, "rollback")
+            run.finish()
+            _forget(scene, run)
         elif phase in phases:
-            with _blocked(scene, name):
+            with _blocked(scene, name, _HOLD_S):
                 go(run, stage)
         else:
             go(run, stage)
 
 
+def _forget(scene: Scene, run: engine.Run) -> None:
+    """Take a change away that was rolled back: changes are applied in their order, and later ones would ask for it."""
+    with scene.target.connect("look") as session:
+        assert run.journal(session).run.status == "rolled_back", run.outcome_error
+    assert run.request.change is not None
+    shutil.rmtree(scene.made.folder / "changes" / run.request.change.id)
+
+
 @contextmanager
-def _blocked(scene: Scene, name: str, hold_s: float = _HOLD_S) -> Iterator[float]:
+def _blocked(scene: Scene, name: str, hold_s: float) -> Iterator[float]:
     """Keep a transaction open on the table for some seconds, whatever the block does; yields when it will end."""
     with connect(scene.target, "somebody") as session:
         session.execute("BEGIN")
@@ -260,6 +267,7 @@ def _prepared(scene: Scene, name: str, contender: Contender) -> Iterator[Callabl
         )
         yield lambda _until: go(run, "migrate")
         run.finish()
+        _forget(scene, run)
     else:
         yield lambda until: contender(scene, column, until)
 

@@ -48,7 +48,7 @@ class BackfillSettings:
     target_ms: int = 500
     min_rows: int = 100
     max_rows: int = 50_000
-    lock_timeout_ms: int = 200
+    lock_timeout_ms: int = 100
     lock_wait_s: float = 600
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
 
