@@ -117,7 +117,8 @@ FOR UPDATE;
 SELECT count(*)
 FROM pg_stat_activity AS a
 WHERE
-    a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+    a.datname = current_database() AND a.usesysid IS NOT NULL
+    AND coalesce(a.backend_type, 'client backend') = 'client backend'
     AND a.application_name NOT LIKE 'schema\_change:%'
     AND (a.state IS NULL OR a.state = 'active' OR a.state_change > clock_timestamp() - interval '1 second');
 

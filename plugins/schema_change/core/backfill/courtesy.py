@@ -25,7 +25,7 @@ class Courtesy:
         self.others = 0
 
     def look(self) -> None:
-        """Count the sessions of others that have run something within the last second; set the size by it."""
+        """Count the sessions of others in this database that ran something within a second; set the size by it."""
         row = self._side.execute(sqlfiles.block("queries/backfill", "others_at_work")).fetchone()
         self.others = row[0] if row else 0
         self._size.aim(min(_BATCH_MS, self._target_ms) if self.others else self._target_ms)
