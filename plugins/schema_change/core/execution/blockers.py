@@ -89,7 +89,7 @@ def look(side: Connection, work_pid: int, tables: Collection[Table], lock: LockM
     except psycopg.Error as error:
         raise statement_failed("look for blockers", error) from error
     lockable = {Table(schema, name) for schema, name, kind, *_ in rows if kind in ("r", "p")}
-    # Who reads through a view locks the view first, and then what is below it. Alone, a view is locked by its statement.
+    # Who reads through a view locks it first, and then what is below it. Alone, a view is locked by its statement.
     views = dict.fromkeys(Table(schema, name) for schema, name, kind, *_ in rows if kind == "v" and lockable)
     blockers = {b.transaction: b for held, *values in (row[3:] for row in rows) if held for b in [Blocker(*values)]}
     return View((*views, *sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))
