@@ -53,16 +53,16 @@ def test_every_acknowledged_write_is_compared(bench: Bench, target: Target) -> N
 
 def test_a_statement_that_waited_for_a_lock_is_a_stall_and_its_latency_tells(bench: Bench, target: Target) -> None:
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'app'::regclass"
-    with load.running(bench, target, ROWS, rate=1000) as app:
+    with load.running(bench, target, ROWS, rate=300) as app:
         # By then every client has prepared every statement, for which pgbench would wait with all of them.
-        while statements_seen(target) < 400:
+        while statements_seen(target) < 200:
             pass
         began = time.time()
         with connect(target) as session, session.transaction():
             session.execute("LOCK TABLE app")
             while session.execute(waiting.encode()).fetchone() != (load.CLIENTS,):
                 pass
-            session.execute("SELECT pg_sleep(0.1)")
+            session.execute("SELECT pg_sleep(0.5)")
         ended = time.time()
     window = app.between(began, ended)
     assert 0 < window.longest_stall < ended - began
