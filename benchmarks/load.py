@@ -32,6 +32,7 @@ from schema_change.core.database import Connection, Target
 CLIENTS = 8
 _SEED = "4"
 _LOOK_S = 0.005
+_LATE_S = 1.0
 _STEP = 15_485_863  # a prime: a client's updates walk over all of its keys before one comes again
 
 #: Of the table that is changed; the load reads and writes ``id``, ``value`` and ``note`` of it.
@@ -221,6 +222,8 @@ def running(bench: Bench, target: Target, rows: int, rate: float) -> Iterator[Lo
         )
         try:
             yield load
+            # Those who found no free client come now; behind a long stall not all of them do, in that one's favour.
+            time.sleep(_LATE_S)
         finally:
             # What pgbench sets for the end of its time: each client ends its transaction, and the log is complete.
             process.send_signal(signal.SIGALRM)
