@@ -112,6 +112,16 @@ FROM schema_change.backfill AS b
 WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.shard = 0
 FOR UPDATE;
 
+-- name: others_at_work
+-- Sessions that have run something within the last second. Those we may not look at are taken to be at work.
+SELECT count(*)
+FROM pg_stat_activity AS a
+WHERE
+    a.datname = current_database() AND a.usesysid IS NOT NULL
+    AND coalesce(a.backend_type, 'client backend') = 'client backend'
+    AND a.application_name NOT LIKE 'schema\_change:%'
+    AND (a.state IS NULL OR a.state = 'active' OR a.state_change > clock_timestamp() - interval '1 second');
+
 -- name: advance
 UPDATE schema_change.backfill
 SET

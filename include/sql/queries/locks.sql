@@ -49,7 +49,9 @@ LEFT JOIN pg_locks AS x
         h.pid IS NULL AND x.pid IS NULL AND x.granted
         AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'
         AND h.virtualtransaction = x.virtualtransaction
-LEFT JOIN pg_prepared_xacts AS p ON x.transactionid = p.transaction;
+LEFT JOIN pg_prepared_xacts AS p ON x.transactionid = p.transaction
+-- A view that reads another one is the younger of the two.
+ORDER BY t.oid DESC;
 
 -- name: blocking
 SELECT

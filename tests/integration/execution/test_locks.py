@@ -10,6 +10,7 @@ import pytest
 
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ExecutionError, LockNotAvailable
+from schema_change.core.execution.blockers import look
 from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
@@ -107,6 +108,23 @@ def test_tables_that_do_not_exist_yet_are_not_locked(build: Build, connection: C
     create = ("CREATE TABLE public.fresh (id integer)",)
     build(LockSettings()).transaction(create, tables=[Table("public", "fresh"), BUSY], lock=EXCLUSIVE)
     assert connection.execute("SELECT count(*) FROM fresh").fetchone() == (0,)
+
+
+def test_views_are_locked_in_the_order_in_which_they_are_read(target: Target, connection: Connection) -> None:
+    """Else who reads through a view would hold its lock, and wait for the table that we have."""
+    connection.execute("CREATE TABLE below (id integer)")
+    connection.execute("CREATE VIEW middle AS SELECT id FROM below")
+    connection.execute("CREATE VIEW above AS SELECT id FROM middle")
+    above, below, middle = (Table("public", name) for name in ("above", "below", "middle"))
+    with target.connect("side") as side:
+        assert look(side, 0, [above, below, middle], EXCLUSIVE).lockable == (above, middle, below)
+        # A view that is changed by itself leaves the table to the application.
+        assert look(side, 0, [above], EXCLUSIVE).lockable == ()
+    with target.connect("work") as work, target.connect("side") as side:
+        executor = LockSafeExecutor(work, side, LockSettings())
+        statements = ("DROP VIEW public.above, public.middle", "ALTER TABLE public.below RENAME TO renamed")
+        assert executor.transaction(statements, tables=[below, middle, above], lock=EXCLUSIVE) == 1
+    assert connection.execute("SELECT to_regclass('renamed') IS NOT NULL").fetchone() == (True,)
 
 
 def test_nobody_ever_waits_behind_us_while_a_transaction_is_open(

@@ -13,6 +13,7 @@ import psycopg
 
 from schema_change.core import sqlfiles
 from schema_change.core.backfill.checkpoint import Checkpoint, Position
+from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.fill import DATA_ERRORS, Fill, poison_error, remaining
 from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, ranges_of, size
 from schema_change.core.backfill.pace import BatchSize, Meter, Progress
@@ -47,7 +48,7 @@ class BackfillSettings:
     target_ms: int = 500
     min_rows: int = 100
     max_rows: int = 50_000
-    lock_timeout_ms: int = 200
+    lock_timeout_ms: int = 100
     lock_wait_s: float = 600
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
 
@@ -112,6 +113,7 @@ def undo_fill(
                 backfill=backfill,
                 ranges=ranges_of(work, backfill.table, backfill.key),
                 size=BatchSize(_FIRST_ROWS, chosen.target_ms, chosen.min_rows, chosen.max_rows),
+                target_ms=chosen.target_ms,
                 lock_ms=chosen.lock_timeout_ms,
                 statement_ms=chosen.statement_ms,
                 wait_s=chosen.lock_wait_s,
@@ -157,6 +159,7 @@ class _Filler:
         self.turns = Turns(self.ranges, two=pays(work, backfill, self.ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
+        self.courtesy = Courtesy(side, self.size, settings.target_ms)
         self.rows_per_second: int | None = None
         self._sampled_at: float | None = None
 
@@ -164,13 +167,15 @@ class _Filler:
         """Run batch after batch until every range is behind us."""
         while not self.checkpoint.done:
             self._throttle()
+            self.courtesy.look()
             started = time.monotonic()
             before = self.checkpoint.rows_done
             if self._batch():
                 rows = self.checkpoint.rows_done - before
+                self.courtesy.rest(time.monotonic() - started)
+                self._keep_speed_limit(rows, started)
                 self.meter.batch(rows, time.monotonic() - started)
                 self._report()
-                self._keep_speed_limit(rows, started)
         self._report(done=True)
         return self.checkpoint.rows_done
 

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from schema_change.core import sqlfiles
+from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.keyset import Ranges
 from schema_change.core.backfill.pace import BatchSize
 from schema_change.core.backfill.retries import Retries
@@ -34,6 +35,7 @@ def undo_rows(
     backfill: Backfill,
     ranges: Ranges,
     size: BatchSize,
+    target_ms: int,
     lock_ms: int,
     statement_ms: int,
     wait_s: float,
@@ -44,8 +46,10 @@ def undo_rows(
     """
     retries = Retries(f"undo of {backfill.what}", wait_s)
     settings = {"lock_ms": lock_ms, "statement_ms": statement_ms}
+    courtesy = Courtesy(side, size, target_ms)
     undone = left_alone = 0
     while True:
+        courtesy.look()
         clock, started = Clock(), time.monotonic()
         watch = Watch(side, work.info.backend_pid, lock_ms / 1000 * 0.4)
         try:
@@ -74,7 +78,9 @@ def undo_rows(
             return undone
         undone += back
         left_alone += looked_at - back
-        size.learn(looked_at, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        size.learn(looked_at, seconds)
+        courtesy.rest(seconds)
 
 
 def _batch(backfill: Backfill, ranges: Ranges, run_id: UUID, seq: int, rows: int) -> sql.Composed:

@@ -67,7 +67,7 @@ def describe(blockers: Iterable[Blocker]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one look saw: the ordinary and partitioned tables that exist, and who is in the way."""
+    """What one look saw: what exists, in the order in which to lock it, and who is in the way."""
 
     lockable: tuple[Table, ...]
     blockers: tuple[Blocker, ...]
@@ -89,8 +89,10 @@ def look(side: Connection, work_pid: int, tables: Collection[Table], lock: LockM
     except psycopg.Error as error:
         raise statement_failed("look for blockers", error) from error
     lockable = {Table(schema, name) for schema, name, kind, *_ in rows if kind in ("r", "p")}
+    # Who reads through a view locks it first, and then what is below it. Alone, a view is locked by its statement.
+    views = dict.fromkeys(Table(schema, name) for schema, name, kind, *_ in rows if kind == "v" and lockable)
     blockers = {b.transaction: b for held, *values in (row[3:] for row in rows) if held for b in [Blocker(*values)]}
-    return View(tuple(sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))
+    return View((*views, *sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))
 
 
 def blocking(side: Connection, work_pid: int) -> tuple[Blocker, ...]:

@@ -70,3 +70,17 @@ def test_reports_are_rare_but_the_last_one_always_comes() -> None:
 
 def test_only_done_is_everything() -> None:
     assert Progress(200, 100, None, None, 0, None, 1, done=False).fraction == 0.99
+
+
+def test_a_shorter_target_counts_at_once_and_a_longer_one_is_grown_to() -> None:
+    size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
+    size.aim(25)
+    assert size.rows == 1_000
+    size.learn(1_000, 0.1)
+    assert size.rows == 500
+    size.aim(25)
+    assert size.rows == 250
+    size.aim(500)
+    assert size.rows == 250
+    size.learn(250, 0.025)
+    assert size.rows == 500

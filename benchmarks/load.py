@@ -1,0 +1,288 @@
+"""An application at work on a table: an open loop at a fixed rate, its latencies, its stalls, its writes checked.
+
+PostgreSQL's own pgbench sends the statements: eight clients, prepared statements, arrivals that are fixed beforehand
+(``--rate``: a Poisson process from a fixed seed). A latency is counted from the intended start, so what waited behind
+a stalled statement counts as well (coordinated omission is corrected). It is a process of its own, written in C.
+
+What is written is a function of the client and of how many writes came before it: the log of acknowledged transactions
+tells what every row must hold in the end. Each client has its own range of keys. The first second does not count:
+each client prepares its statements then, for which pgbench waits with all of them.
+
+Stalls come from the server: ``pg_locks.waitstart`` says since when a session waits for a lock, and a session of its own
+looks every 5 ms. The load's sessions never wait for each other's rows or table locks, so what they do wait for is the
+contender's. A wait that is over within 5 ms may be missed, which makes the median look worse, not better.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.measure import percentile
+from schema_change.core.database import Connection, Target
+
+CLIENTS = 8
+_SEED = "4"
+_LOOK_S = 0.005
+_LATE_S = 1.0
+_STEP = 15_485_863  # a prime: a client's updates walk over all of its keys before one comes again
+
+#: Of the table that is changed; the load reads and writes ``id``, ``value`` and ``note`` of it.
+TABLE = """
+CREATE TABLE app (
+    id bigint PRIMARY KEY, value bigint NOT NULL, note text, amount integer, station integer NOT NULL,
+    place text, remark text
+);
+INSERT INTO app SELECT g, -g, 'as it was', g % 100000, g % 1000,
+    'P' || g % 1000, md5(g::text) FROM generate_series(1, {rows}) AS g;
+VACUUM (FREEZE, ANALYZE) app;
+"""
+
+#: The kinds of transactions: how many of ten, and what they do. Only writes count on (``:u``, ``:i``).
+_OWN = f"(:rows / {CLIENTS})"  # rows of each client
+_SCRIPTS: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "read": (6, (r"\set id random(1, :rows)", "SELECT value, note FROM app WHERE id = :id;")),
+    "update": (
+        3,
+        (
+            r"\set u :u + 1",
+            rf"\set id :client_id * {_OWN} + (:u * {_STEP}) % {_OWN} + 1",
+            "UPDATE app SET value = :u, note = 'updated' WHERE id = :id;",
+        ),
+    ),
+    "insert": (
+        1,
+        (
+            r"\set i :i + 1",
+            r"\set id 1000000000 + :client_id * 100000000 + :i",
+            "INSERT INTO app (id, value, note, amount, station) VALUES (:id, :i, 'inserted', 7, :i % 1000);",
+        ),
+    ),
+}
+_KINDS = tuple(_SCRIPTS)
+
+_WAITS = f"""
+SELECT l.pid, extract(epoch FROM l.waitstart), extract(epoch FROM clock_timestamp() - l.waitstart), l.locktype
+FROM pg_locks AS l
+WHERE NOT l.granted AND l.waitstart IS NOT NULL AND l.locktype IN ('relation', 'transactionid', 'tuple', 'virtualxid')
+    AND l.pid IN (SELECT a.pid FROM pg_stat_activity AS a WHERE a.application_name = 'load')
+\\watch i={_LOOK_S}
+"""
+
+#: Every row against what it must hold: rows as they were, and the last acknowledged write of each key.
+_WRONG = f"""
+WITH written AS (
+    SELECT CASE kind
+        WHEN 'update' THEN client * (%(rows)s::bigint / {CLIENTS}) + (n * {_STEP}) %% (%(rows)s::bigint / {CLIENTS}) + 1
+        ELSE 1000000000 + client * 100000000 + n
+    END AS id, max(n) AS value, kind
+    FROM acknowledged
+    GROUP BY 1, 3
+),
+expected AS (
+    SELECT id, value, CASE kind WHEN 'update' THEN 'updated' ELSE 'inserted' END AS note FROM written
+    UNION ALL
+    SELECT g, -g, 'as it was' FROM generate_series(1, %(rows)s::bigint) AS g
+    WHERE g NOT IN (SELECT id FROM written)
+)
+SELECT count(*), min(coalesce(e.id, a.id))
+FROM expected AS e FULL JOIN app AS a ON e.id = a.id
+WHERE (e.id, e.value, e.note) IS DISTINCT FROM (a.id, a.value, a.note)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction of the load: when it ended (seconds of the epoch), from its intended start, and what it was."""
+
+    ended: float
+    latency_s: float
+    client: int
+    kind: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """One wait of one session for a lock."""
+
+    began: float
+    seconds: float
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the load saw between two moments. Seconds; rates per second."""
+
+    transactions: Sequence[Transaction]
+    stalls: Sequence[Stall]
+    seconds: float
+
+    def latency(self, part: float) -> float:
+        """Return a percentile of the latencies."""
+        return percentile([t.latency_s for t in self.transactions], part)
+
+    @property
+    def p99(self) -> float:
+        """Return the latency that 99 of 100 transactions stay within."""
+        return self.latency(0.99)
+
+    @property
+    def rate(self) -> float:
+        """Return the transactions per second."""
+        return len(self.transactions) / self.seconds
+
+    @property
+    def errors(self) -> int:
+        """Return how many transactions failed."""
+        return sum(not t.ok for t in self.transactions)
+
+    @property
+    def longest_stall(self) -> float:
+        """Return the longest wait for a lock, 0 when there was none."""
+        return max((s.seconds for s in self.stalls), default=0.0)
+
+    @property
+    def median_stall(self) -> float:
+        """Return the median wait for a lock, 0 when there was none."""
+        return percentile([s.seconds for s in self.stalls] or [0.0], 0.5)
+
+
+@dataclass
+class Load:
+    """A load that runs, or ran: when it has ended, its windows can be asked for."""
+
+    rate: float
+    transactions: list[Transaction] = field(default_factory=list)
+    stalls: list[Stall] = field(default_factory=list)
+
+    def between(self, began: float, ended: float) -> Window:
+        """Return what happened between two moments of ``time.time()``."""
+        return Window(
+            [t for t in self.transactions if began <= t.ended - t.latency_s and t.ended - t.latency_s < ended],
+            [s for s in self.stalls if began <= s.began < ended],
+            ended - began,
+        )
+
+    def check(self, connection: Connection, rows: int) -> None:
+        """Raise AssertionError when an acknowledged write is not in the table, or a row holds anything else.
+
+        That no transaction failed is part of it: the application must not notice.
+        """
+        failed = [t for t in self.transactions if not t.ok]
+        assert not failed, f"{len(failed)} transactions of the load failed"
+        counts: dict[tuple[int, str], int] = defaultdict(int)
+        connection.execute("CREATE TEMP TABLE acknowledged (client bigint, kind text, n bigint)")
+        with connection.cursor() as cursor, cursor.copy("COPY acknowledged FROM STDIN") as copy:
+            for each in self.transactions:
+                if each.kind != "read":
+                    counts[each.client, each.kind] += 1
+                    copy.write_row((each.client, each.kind, counts[each.client, each.kind]))
+        row = connection.execute(_WRONG.encode(), {"rows": rows}).fetchone()
+        connection.execute("DROP TABLE acknowledged")
+        assert row is not None
+        assert row[0] == 0, (
+            f"{row[0]} rows do not hold what the application last wrote, such as the one with id {row[1]}"
+        )
+
+
+def capacity(bench: Bench, target: Target, rows: int, seconds: int = 4) -> float:
+    """Return the transactions per second that the clients get when each sends its next as soon as it can."""
+    process = subprocess.run(
+        _pgbench(bench, target, rows, bench.folder, ["--time", str(seconds), "--no-vacuum"]),
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=bench.folder,
+    )
+    found = re.search(r"^tps = ([\d.]+)", process.stdout, re.MULTILINE)
+    assert found, process.stdout + process.stderr
+    return float(found[1])
+
+
+@contextmanager
+def running(bench: Bench, target: Target, rows: int, rate: float) -> Iterator[Load]:
+    """Let the application work at that rate while the block runs; what it saw is in the load afterwards."""
+    load = Load(rate)
+    folder = bench.folder / f"load{time.monotonic_ns()}"
+    folder.mkdir()
+    options = ["--rate", f"{rate:.0f}", "--time", "3600", "--log", "--log-prefix", str(folder / "log")]
+    with (folder / "pgbench").open("w") as said, _looking(bench, target, folder / "waits"):
+        process = subprocess.Popen(
+            _pgbench(bench, target, rows, folder, options), stdout=said, stderr=subprocess.STDOUT, cwd=folder
+        )
+        try:
+            yield load
+            # Those who found no free client come now; behind a long stall not all of them do, in that one's favour.
+            time.sleep(_LATE_S)
+        finally:
+            # What pgbench sets for the end of its time: each client ends its transaction, and the log is complete.
+            process.send_signal(signal.SIGALRM)
+            code = process.wait(60)
+    assert code == 0, (folder / "pgbench").read_text()
+    load.transactions = [each for log in folder.glob("log.*") for each in _transactions(log)]
+    load.stalls = _stalls(folder / "waits")
+
+
+def _pgbench(bench: Bench, target: Target, rows: int, folder: Path, options: Sequence[str]) -> list[str]:
+    scripts: list[str] = []
+    for kind, (weight, lines) in _SCRIPTS.items():
+        file = folder / f"{kind}.sql"
+        file.write_text("\n".join([*lines, ""]))
+        scripts += ["--file", f"{file}@{weight}"]
+    return [
+        str(bench.server.installation.tool("pgbench")),
+        *("--client", str(CLIENTS), "--protocol", "prepared", "--random-seed", _SEED, "--no-vacuum"),
+        *("--define", f"rows={rows}", "--define", "u=0", "--define", "i=0"),
+        *scripts,
+        *options,
+        _dsn(target, "load"),
+    ]
+
+
+@contextmanager
+def _looking(bench: Bench, target: Target, output: Path) -> Iterator[None]:
+    """Write down, every few milliseconds, which sessions of the load wait for a lock, and since when."""
+    psql = [str(bench.server.installation.tool("psql")), "-XqAt", "-v", "ON_ERROR_STOP=1", _dsn(target, "looks")]
+    with output.open("w") as written, subprocess.Popen(psql, stdin=subprocess.PIPE, stdout=written) as process:
+        assert process.stdin
+        process.stdin.write(_WAITS.encode())
+        process.stdin.close()
+        try:
+            yield
+        finally:
+            assert process.poll() is None, f"psql does not look any more (exit code {process.returncode})"
+            process.terminate()
+
+
+def _dsn(target: Target, name: str) -> str:
+    parameters: Mapping[str, object] = {**target.parameters, "application_name": name}
+    return " ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def _transactions(log: Path) -> Iterator[Transaction]:
+    """Read pgbench's log: client, number, latency in µs or ``failed``, script, end in seconds and µs, lag."""
+    for line in log.read_text().splitlines():
+        client, _, latency, script, seconds, micros, *_ = line.split()
+        ok = latency.isdigit()
+        ended = int(seconds) + int(micros) / 1e6
+        yield Transaction(ended, int(latency) / 1e6 if ok else 0.0, int(client), _KINDS[int(script)], ok)
+
+
+def _stalls(file: Path) -> list[Stall]:
+    """Return the waits, each as long as it was last seen."""
+    found: dict[tuple[str, str, str], float] = {}
+    for line in file.read_text().splitlines():
+        if line.count("|") == 3:
+            pid, began, waited, lock = line.split("|")
+            found[pid, began, lock] = float(waited)
+    return [Stall(float(began), waited, lock) for (_, began, lock), waited in found.items()]
