@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +58,22 @@ class Blocker:
         if self.kind == "wraparound":
             return "let the vacuum finish; it protects the database"
         return f"let it end, or end it: SELECT pg_terminate_backend({self.pid})"
+
+
+def in_the_way(
+    blockers: Iterable[Blocker], seen_s: Mapping[str, float], *, lock_timeout_ms: int, waited_s: float
+) -> tuple[Blocker, ...]:
+    """Return the blockers that an attempt would not outlast.
+
+    A transaction younger than one attempt may well end during it. The longer we have waited, the older a newcomer may
+    be: so a table that is never free of one-second transactions is still attempted now and then, while one blocker
+    that was there all the time is never queued behind. ``seen_s`` says for how long we know of each transaction, for
+    want of its age.
+    """
+    limit = max(lock_timeout_ms / 1000, waited_s / 4)
+    return tuple(
+        b for b in blockers if b.kind == "wraparound" or limit < (seen_s[b.transaction] if b.age_s is None else b.age_s)
+    )
 
 
 def describe(blockers: Iterable[Blocker]) -> str:

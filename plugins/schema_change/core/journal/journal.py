@@ -217,10 +217,10 @@ class Journal:
         words = {"run_id": self.run_id, "stage": stage, "result": Jsonb(result)}
         self.connection.execute(sqlfiles.block("queries/surroundings", "wait_stage"), words)
 
-    def is_waiting(self, stage: str) -> bool:
-        """Tell whether a stage has begun and is to go on."""
+    def waiting(self, stage: str) -> dict[str, Any] | None:
+        """Return what a stage said that has begun and is to go on; None when it does not wait."""
         row = self.stages().get(stage)
-        return row is not None and row.status == "started" and "until" in row.result
+        return row.result if row is not None and row.status == "started" and "until" in row.result else None
 
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""

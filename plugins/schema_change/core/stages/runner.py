@@ -13,6 +13,7 @@ from uuid import UUID
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
+from schema_change.core.execution.waiting import Parked, Parking, Waiting
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, RunRow, get_run
 from schema_change.core.model import Phase
@@ -71,10 +72,17 @@ _MAY_BEGIN: Mapping[str, frozenset[str]] = {
 
 
 class Runner:
-    """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens."""
+    """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens.
 
-    def __init__(self, request: Request, *, progress: Callable[[str], None] | None = None) -> None:
+    A wait for a lock, or of a backfill that is paused, ends the stage with ``waiting`` after ``park_after_s`` seconds;
+    by default it is seen through here.
+    """
+
+    def __init__(
+        self, request: Request, *, progress: Callable[[str], None] | None = None, park_after_s: float | None = None
+    ) -> None:
         self.request = request
+        self._parking = Parking(park_after_s)
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
 
@@ -95,8 +103,11 @@ class Runner:
             if run is None:
                 return self._without_journal(stage)
             self._keep_order(session, stage)
-            if not session.journal.is_waiting(stage):
+            waiting = session.journal.waiting(stage)
+            if waiting is None:
                 session.journal.start_stage(stage)
+            elif waiting.get("waits_for"):
+                self._parking.earlier = Waiting.from_json(waiting["waits_for"])
             return self._finished(session, stage)
 
     def cancel(self) -> None:
@@ -163,7 +174,7 @@ class Runner:
         def opened(session: Session) -> None:
             self._session = session
 
-        return open_session(self.request, stage, self.progress, opened=opened)
+        return open_session(self.request, stage, self.progress, parking=self._parking, opened=opened)
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""
@@ -184,6 +195,9 @@ class Runner:
         """Run the stage's function and record how it ended, also when it fails."""
         try:
             result = self._closed(session, stage) or _FUNCTIONS[stage](session)
+        except Parked as parked:
+            waits_for = parked.waiting
+            result = StageResult(stage, "waiting", str(parked), until=waits_for.until, waits_for=waits_for)
         except SchemaChangeError as error:
             self._record(session, stage, "failed", {**error.data, "error": error.message, "hint": error.hint})
             raise
@@ -192,8 +206,15 @@ class Runner:
             self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
             raise
         summary = {**result.data, "summary": result.summary}
-        if result.until is not None:
-            session.journal.on(session.side).wait_stage(stage, {**summary, "until": result.until.isoformat()})
+        if result.status == "waiting":
+            session.journal.on(session.side).wait_stage(
+                stage,
+                {
+                    **summary,
+                    "until": result.until.isoformat() if result.until else None,
+                    "waits_for": result.waits_for.to_json() if result.waits_for else None,
+                },
+            )
         else:
             self._record(session, stage, result.status, summary)
         self.progress(f"{stage}: {result.summary}")

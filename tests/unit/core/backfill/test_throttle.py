@@ -16,8 +16,13 @@ QUIET = Sample(
     oldest_transaction_s=None,
     dead_rows=0,
     live_rows=1_000,
-    autovacuum=True,
+    vacuum_due=True,
     wraparound=False,
+    bytes_before=None,
+    bytes=None,
+    wal_bytes=0,
+    slot=None,
+    slot_bytes=None,
 )
 SETTINGS = ThrottleSettings()
 DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
@@ -34,7 +39,7 @@ def reason(**changes: object) -> str | None:
         {"replica_lag_s": 4.9},
         {"dead_rows": 900_000},
         {"dead_rows": 2_000_000, "live_rows": 9_000_000},
-        {**DEAD, "autovacuum": False},
+        {**DEAD, "vacuum_due": False},
         {"oldest_transaction_s": 9_999.0},
     ],
 )
@@ -50,7 +55,7 @@ def test_goes_on(changes: dict[str, object]) -> None:
         ({"lock_waiters": 2}, "2 session"),
         ({"wraparound": True}, "wraparound"),
         (DEAD, "2000000 dead rows wait for autovacuum"),
-        ({**DEAD, "autovacuum": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 2000000 dead rows"),
+        ({**DEAD, "vacuum_due": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 2000000 dead rows"),
     ],
 )
 def test_pauses_and_says_why(changes: dict[str, object], words: str) -> None:
