@@ -164,6 +164,9 @@ class _Filler:
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
         self.rows_per_second: int | None = None
+        self._pause = f"backfill of {backfill.what} pauses"
+        if earlier := parking.waited_before(self._pause):
+            self._record_pause(None, round(earlier * 1000))
         self._sampled_at: float | None = None
 
     def run(self) -> int:
@@ -378,7 +381,7 @@ class _Filler:
 
     def _wait(self, reason: str) -> ThrottleWait:
         return ThrottleWait(
-            what=f"fill {self.backfill.what}",
+            what=self._pause,
             reason=reason,
             since=dt.datetime.now(dt.UTC),
             run_id=self.run_id,
@@ -387,7 +390,7 @@ class _Filler:
             throttle=self.settings.throttle,
         )
 
-    def _record_pause(self, reason: str, ms: int) -> None:
+    def _record_pause(self, reason: str | None, ms: int) -> None:
         self.side.execute(
             sqlfiles.block("queries/backfill", "throttled"),
             {"run_id": self.run_id, "seq": self.seq, "reason": reason, "ms": ms},

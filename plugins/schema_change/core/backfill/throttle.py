@@ -209,27 +209,36 @@ class Watcher:
             reason_to_pause(sample, self._settings, already_paused=paused),
             self._wal.reason(sample.wal_bytes, time.monotonic(), paused=paused),
             _condition(side, self._settings.sql) if self._settings.sql else None,
-            _metric(self._settings.prometheus) if self._settings.prometheus else None,
+            ask_metric(self._settings.prometheus) if self._settings.prometheus else None,
         ]
         return "; ".join(filter(None, reasons)) or None
 
 
-def _condition(side: Connection, query: str) -> str | None:
-    """Ask the change's own SQL, read-only and for a second at most; one that cannot be asked is a reason too."""
-    try:
-        with side.transaction():
-            side.execute(sqlfiles.block("queries/backfill", "condition_settings"))
-            row = side.execute(query.encode()).fetchone()
-    except psycopg.Error as error:
-        if side.closed or side.broken:
-            raise
-        return f"throttle.sql cannot be asked: {message_of(error)}"
+def ask_condition(connection: Connection, query: str) -> str | None:
+    """Ask the change's own SQL, read-only and for a second at most; return why to pause, or None.
+
+    Raises psycopg's errors.
+    """
+    with connection.transaction():
+        connection.execute(sqlfiles.block("queries/backfill", "condition_settings"))
+        row = connection.execute(query.encode()).fetchone()
     found = row[0] if row else None
     if isinstance(found, bool | str | None):
         return "throttle.sql says so" if found is True else found or None
     return f"throttle.sql gives {found!r}; expected a boolean, or a text"
 
 
-def _metric(metric: Metric) -> str | None:
+def ask_metric(metric: Metric) -> str | None:
+    """Ask Prometheus; return why to pause, or None. Raises ConfigurationError when a variable it names is not set."""
     answer = ask(metric)
     return None if answer.ok else f"prometheus {metric.query}: {answer.message}"
+
+
+def _condition(side: Connection, query: str) -> str | None:
+    """Ask the change's own SQL; that it cannot be asked is a reason too."""
+    try:
+        return ask_condition(side, query)
+    except psycopg.Error as error:
+        if side.closed or side.broken:
+            raise
+        return f"throttle.sql cannot be asked: {message_of(error)}"

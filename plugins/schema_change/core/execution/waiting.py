@@ -145,12 +145,13 @@ class Parking:
         self.earlier: Waiting | None = None
 
     def waited_before(self, what: str) -> float:
-        """Return the seconds that this wait has lasted already; once, so that the next of its kind begins at 0."""
+        """Return the seconds that this wait has lasted already."""
         earlier = self.earlier
-        if earlier is None or earlier.what != what:
-            return 0.0
+        return 0.0 if earlier is None or earlier.what != what else max(0.0, earlier.waited_s)
+
+    def over(self) -> None:
+        """Forget the earlier wait: what it was for is done."""
         self.earlier = None
-        return max(0.0, earlier.waited_s)
 
     def is_due(self, here_s: float) -> bool:
         """Tell whether a wait that has lasted that long in this process is parked."""

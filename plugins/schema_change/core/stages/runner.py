@@ -108,6 +108,7 @@ class Runner:
                 session.journal.start_stage(stage)
             elif waiting.get("waits_for"):
                 self._parking.earlier = Waiting.from_json(waiting["waits_for"])
+                session.journal.wait_stage(stage, {})
             return self._finished(session, stage)
 
     def cancel(self) -> None:
