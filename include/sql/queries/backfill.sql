@@ -194,7 +194,7 @@ rows_of AS (
 slot AS (
     SELECT
         r.slot_name::text || CASE WHEN r.active THEN '' ELSE ' (not in use)' END AS name,
-        pg_wal_lsn_diff(pg_current_wal_lsn(), r.restart_lsn)::float8 AS bytes
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), r.restart_lsn)::float8 AS bytes
     FROM pg_replication_slots AS r
     WHERE r.restart_lsn IS NOT NULL AND r.wal_status IS DISTINCT FROM 'lost'
     ORDER BY bytes DESC
@@ -257,7 +257,7 @@ SELECT
             )
             THEN (SELECT sum(pg_total_relation_size(t.oid))::bigint FROM tree AS t)
     END AS bytes,
-    pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal_bytes,
+    pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,
     slot.name AS slot,
     slot.bytes AS slot_bytes
 FROM rows_of
