@@ -150,7 +150,14 @@ SELECT
 -- Kept from the first look on, so that growth is measured from there.
 UPDATE schema_change.backfill
 SET bytes_before = %(bytes)s
-WHERE run_id = %(run_id)s AND seq = %(seq)s AND bytes_before IS NULL;
+WHERE
+    (run_id, seq, shard) IN (
+        SELECT b.run_id, b.seq, b.shard
+        FROM schema_change.backfill AS b
+        WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s
+        -- Another shard may be in the middle of a batch.
+        FOR UPDATE SKIP LOCKED
+    );
 
 -- name: sample
 -- All a look wants to know, from statistics and lock tables; of a partitioned table, from all its partitions.

@@ -169,10 +169,10 @@ def test_a_table_in_use_is_retryable(small: Target, connection: Connection, fold
 def test_a_restore_waits_without_standing_in_the_queue(
     small: Target, connection: Connection, folder: UPath, run_id: UUID
 ) -> None:
-    back_up(small, folder, run_id, OTHER)
-    connection.execute("DELETE FROM other")
+    back_up(small, folder, run_id, STATION)
+    connection.execute("DELETE FROM station")
     reader = psycopg.connect(**small.parameters)
-    reader.execute("SELECT count(*) FROM public.other")
+    reader.execute("SELECT count(*) FROM public.station")
     notes: list[str] = []
 
     def note(line: str) -> None:
@@ -181,8 +181,8 @@ def test_a_restore_waits_without_standing_in_the_queue(
 
     assert restore_tables(small, folder, note=note).tables[0].changed
     reader.close()
-    assert notes[0].startswith("waiting for ACCESS EXCLUSIVE lock on public.other")
-    assert one(small, "SELECT count(*) FROM public.other") > 0
+    assert notes[0].startswith("waiting for ACCESS EXCLUSIVE lock on public.reading, public.station")
+    assert one(small, "SELECT count(*) FROM public.station") > 0
 
 
 def test_an_owner_who_is_no_superuser_restores(

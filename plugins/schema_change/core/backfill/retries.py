@@ -12,7 +12,8 @@ from schema_change.core.errors import LockNotAvailable
 from schema_change.core.execution.blockers import Blocker, describe
 from schema_change.core.execution.waiting import Parked, Parking, TransactionWait
 
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
+#: With its jitter, the last is about a second: that long after its blocker has gone a batch goes on.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 0.65
 
 
 class Retries:

@@ -109,6 +109,13 @@ def look(side: Connection, work_pid: int, tables: Collection[Table], lock: LockM
     return View(tuple(sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))
 
 
+def any_left(side: Connection, transactions: Collection[str]) -> bool:
+    """Tell whether one of these transactions is still there."""
+    words = {"transactions": list(transactions)}
+    row = side.execute(sqlfiles.block("queries/locks", "any_left"), words).fetchone()
+    return bool(row and row[0])
+
+
 def blocking(side: Connection, work_pid: int) -> tuple[Blocker, ...]:
     """Return whom a session waits for right now."""
     rows: list[tuple[Any, ...]] = side.execute(

@@ -14,7 +14,7 @@ import psycopg
 
 from schema_change.core.database import Connection
 from schema_change.core.errors import LockNotAvailable
-from schema_change.core.execution.blockers import Blocker, describe, in_the_way, terminate
+from schema_change.core.execution.blockers import Blocker, any_left, describe, in_the_way, terminate
 from schema_change.core.execution.waiting import LockWait, Parked, Parking, TransactionWait, Waiting
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.02, 0.25
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 5.0
+_LONG_S = 1.0
 _SAY_EVERY_S = 10.0
 _TERMINATE_AFTER_S = 5.0
 
@@ -94,7 +95,7 @@ class Patience:
         if self.is_to_be_parked and self.blockers:
             # They may hold a lock on something else than the tables, which only an attempt can find out.
             raise Parked(self._transactions())
-        self._sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
+        self._sleep_until_gone(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
         self._pause = min(self._pause * 1.5, _LAST_PAUSE_S)
         self._poll = _FIRST_POLL_S
 
@@ -162,6 +163,18 @@ class Patience:
         self.blockers = blockers
         self.report(blockers)
         self.consider_terminating(blockers, self.waited_s)
+
+    def _sleep_until_gone(self, seconds: float) -> None:
+        """Sleep, but no longer than until those have gone who blocked the attempt for long.
+
+        Where many short transactions did, there is nobody in particular to wait for, and they need the pause.
+        """
+        long = tuple(b.transaction for b in self.blockers if b.age_s is None or b.age_s >= _LONG_S)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._sleep(min(_LAST_POLL_S, left))
+            if long and not any_left(self._side, long):
+                return
 
     def _sleep(self, seconds: float) -> None:
         if self.left_s <= 0:

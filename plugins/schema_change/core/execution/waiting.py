@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
 from schema_change.core import sqlfiles
 from schema_change.core.backfill.throttle import Watcher
 from schema_change.core.database import Connection, Target
-from schema_change.core.execution.blockers import in_the_way, look
+from schema_change.core.execution.blockers import any_left, in_the_way, look
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
 from schema_change.core.surroundings.models import Throttle
@@ -97,9 +97,7 @@ class TransactionWait(Waiting):
     transactions: tuple[str, ...]
 
     def _is_over(self, connection: Connection) -> bool:
-        words = {"transactions": list(self.transactions)}
-        row = connection.execute(sqlfiles.block("queries/locks", "any_left"), words).fetchone()
-        return row is None or not row[0]
+        return not any_left(connection, self.transactions)
 
 
 class ThrottleWait(Waiting):
