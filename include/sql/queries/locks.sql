@@ -77,12 +77,11 @@ LEFT JOIN LATERAL (
 ) AS p ON b.pid = 0
 LEFT JOIN LATERAL (
     -- Every transaction holds the lock on its own id, a prepared one that on its permanent id.
-    SELECT l.virtualtransaction
+    SELECT max(l.virtualtransaction) AS virtualtransaction
     FROM pg_locks AS l
     WHERE
         (b.pid <> 0 AND l.pid = b.pid AND l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock')
         OR (b.pid = 0 AND l.locktype = 'transactionid' AND l.pid IS NULL AND l.transactionid = p.transaction)
-    LIMIT 1
 ) AS v ON true;
 
 -- name: any_left
