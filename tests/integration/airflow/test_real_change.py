@@ -151,6 +151,7 @@ def test_a_wait_for_a_lock_goes_through_the_triggerer(
     target: Target, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("schema_change.operators.stage._PARK_AFTER_S", 0.2)
+    monkeypatch.setattr("schema_change.core.prechecks.sessions._IDLE_S", 1_000)
     conf = {"conn_id": "shop", "table": "public.features", "column": "remark", "type": "text"}
     reasons: list[str] = []
     with target.connect("reader") as reader, target.connect("watcher") as watcher:
