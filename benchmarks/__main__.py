@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import benchmarks
+from benchmarks import page
 from benchmarks.bench import Bench, started
 from benchmarks.measure import Result
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{key}: {known[key].__module__.rsplit('.', 1)[-1][4:]}", flush=True)
         with started(chosen.rows, chosen.rounds) as bench:
             _keep(known[key](bench))
+    page.write(RESULTS)
     return 0
 
 

@@ -321,7 +321,9 @@ def test_the_record_holds_no_connection_parameter(bench: Bench, connection: Conn
     assert all("se(ret" not in f.read_text(errors="replace") for f in Path().rglob("*") if f.is_file())
 
 
-@pytest.mark.parametrize("page", ["docs/cli.md", "docs/guide-and-proposal.md", "README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/cli.md", "docs/backup-and-restore.md", "docs/guide-and-proposal.md", "README.md"]
+)
 def test_the_commands_of_the_documentation_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, target: Target, page: str
 ) -> None:

@@ -15,7 +15,7 @@ from schema_change.core.stages.request import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-AIRFLOW_DAGS = {"data_quality", "follow_ups", "reconcile", "recover", "restore", "retention"}
+AIRFLOW_DAGS = {"backup_retention", "data_quality", "follow_ups", "reconcile", "recover", "restore", "retention"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

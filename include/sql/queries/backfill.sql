@@ -1,14 +1,31 @@
 -- Checkpoints, throttle samples and remembered rows of backfills.
 
 -- name: key_columns
-SELECT k.name, format_type(a.atttypid, a.atttypmod) AS type, coalesce(op.nspname::text, 'pg_catalog') AS operators
+SELECT
+    k.name,
+    format_type(a.atttypid, a.atttypmod) AS type,
+    coalesce(op.nspname::text, 'pg_catalog') AS operators,
+    (
+        -- Some types borrow the function of another one, which cannot be called with theirs.
+        SELECT p.oid::regproc::text
+        FROM pg_opclass AS hc
+        INNER JOIN pg_am AS am ON hc.opcmethod = am.oid AND am.amname = 'hash'
+        INNER JOIN pg_amproc AS f
+            ON
+                hc.opcfamily = f.amprocfamily
+                AND hc.opcintype = f.amproclefttype
+                AND hc.opcintype = f.amprocrighttype
+                AND f.amprocnum = 1
+        INNER JOIN pg_proc AS p ON f.amproc = p.oid AND p.proargtypes[0] = hc.opcintype
+        WHERE hc.opcintype = op.opcintype AND hc.opcdefault
+    ) AS hash
 FROM unnest(%(columns)s::text[]) WITH ORDINALITY AS k (name, place)
 INNER JOIN pg_namespace AS n ON n.nspname = %(schema)s
 INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND c.relname = %(table)s
 INNER JOIN pg_attribute AS a ON c.oid = a.attrelid AND k.name = a.attname AND NOT a.attisdropped
 LEFT JOIN LATERAL (
     -- Where the key's own > lives: an extension's type must not be compared by another type's operators.
-    SELECT ns.nspname
+    SELECT ns.nspname, oc.opcintype
     FROM pg_index AS i
     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) AS x (attnum, opclass)
     INNER JOIN pg_opclass AS oc ON x.opclass = oc.oid
@@ -42,6 +59,28 @@ FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- name: is_indexed
+SELECT EXISTS (
+    SELECT 1
+    FROM pg_index AS i
+    WHERE
+        i.indrelid = c.oid
+        AND (
+            a.attnum = ANY(i.indkey)
+            OR EXISTS (
+                SELECT 1
+                FROM pg_depend AS d
+                WHERE
+                    d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+            )
+        )
+)
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+INNER JOIN pg_attribute AS a ON c.oid = a.attrelid AND NOT a.attisdropped
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attname = %(column)s;
+
 -- name: count
 SELECT count(*) FROM {table} WHERE {predicate};
 
@@ -64,6 +103,9 @@ SELECT
     set_config('lock_timeout', %(lock_ms)s::text, true),
     set_config('statement_timeout', %(statement_ms)s::text, true),
     set_config('schema_change.bypass', 'on', true),
+    -- A crash of the server may take back the last moments' batches together with their checkpoints: both are of one
+    -- transaction. The journal's *step done* is committed synchronously, and with it everything before it.
+    set_config('synchronous_commit', 'off', true),
     -- The same as the trigger's that fills new rows: one expression must have one meaning.
     set_config('search_path', 'public, pg_temp', true)
 FROM schema_change.backfill AS b

@@ -33,7 +33,8 @@ LEFT JOIN pg_attribute AS a ON c.oid = a.attrelid AND a.attnum > 0 AND NOT a.att
 GROUP BY n.nspname, c.relname, c.relkind;
 
 -- name: checksum
-SELECT count(*), coalesce(sum(hashtextextended(ROW({row})::text, 0)::numeric), 0)::text
+-- sum(bigint) is a numeric and cannot overflow; adding up numerics would cost as much as hashing.
+SELECT count(*), coalesce(sum({hash}), 0)::text
 FROM {only} {table};
 
 -- name: scope
@@ -79,6 +80,34 @@ WHERE
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
     )
 ORDER BY n.nspname, c.relname;
+
+-- name: without_rows
+-- Tables and sequences whose rows and positions are not wanted, by schema; the sequences of a wanted table are.
+SELECT n.nspname, array_agg(c.relname::text ORDER BY c.relname)
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+LEFT JOIN pg_depend AS d
+    ON
+        c.relkind = 'S' AND c.oid = d.objid AND d.classid = 'pg_class'::regclass
+        AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+LEFT JOIN pg_class AS t ON coalesce(d.refobjid, c.oid) = t.oid
+LEFT JOIN pg_namespace AS tn ON t.relnamespace = tn.oid
+WHERE
+    c.relkind IN ('r', 'S')
+    AND n.nspname !~ '^pg_'
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired')
+    AND NOT EXISTS (
+        SELECT FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w (schema, name)
+        WHERE w.schema = tn.nspname AND w.name = t.relname
+    )
+GROUP BY n.nspname
+ORDER BY n.nspname;
+
+-- name: end_earlier_try
+-- A worker that was killed leaves its pg_dump at work.
+SELECT pg_terminate_backend(a.pid)
+FROM pg_stat_activity AS a
+WHERE a.datname = current_database() AND a.application_name = %(name)s;
 
 -- name: total_bytes
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
@@ -131,6 +160,7 @@ SELECT
                 )
             )
     ) AS roles,
+    EXISTS (SELECT FROM pg_largeobject_metadata) AS large_objects,
     (
         SELECT coalesce(array_agg(o.title ORDER BY o.title), '{}')
         FROM (
@@ -254,6 +284,9 @@ SELECT DISTINCT t.name
 FROM unnest(%(names)s::text[]) AS t (name)
 WHERE NOT EXISTS (SELECT FROM pg_foreign_data_wrapper AS w WHERE w.fdwname = t.name)
 ORDER BY t.name;
+
+-- name: comment_on_database
+SELECT shobj_description(d.oid, 'pg_database') FROM pg_database AS d WHERE d.datname = %(name)s;
 
 -- name: scratch_databases
 SELECT d.datname FROM pg_database AS d WHERE starts_with(d.datname, %(prefix)s) ORDER BY d.datname;

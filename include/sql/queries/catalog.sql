@@ -1,10 +1,116 @@
 -- The catalog of one database, set-based. Every block leaves out system schemas, temporary schemas and schema_change;
--- rows of relations that an extension owns are dropped by the reader, which asks for the relations first.
+-- rows of relations that an extension owns are dropped by the reader, which asks for the relations first. Where a block
+-- takes oids, they are the relations to look at; NULL means all of them.
 
 -- name: begin
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL search_path = '';
+-- name: names
+-- Every relation, and the indexes it has: (oid, schema, name, indexes).
+SELECT
+    c.oid,
+    n.nspname,
+    c.relname,
+    coalesce(array_agg(x.relname::text) FILTER (WHERE x.relname IS NOT NULL), '{}')
+FROM pg_class AS c
+INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+LEFT JOIN pg_index AS i ON c.oid = i.indrelid
+LEFT JOIN pg_class AS x ON i.indexrelid = x.oid
+WHERE
+    c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
+    AND NOT EXISTS (
+        SELECT FROM pg_depend AS e
+        WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'
+    )
+GROUP BY c.oid, n.nspname, c.relname;
+
+-- name: oids
+SELECT c.oid
+FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS t (nspname, relname)
+INNER JOIN pg_namespace AS n ON t.nspname = n.nspname
+INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND t.relname = c.relname AND c.relkind IN ('r', 'p', 'v', 'm', 'f');
+
+-- name: around
+-- The relations asked for with what their definition, or whose definition, names them: (oid, surrounded). Surrounded are
+-- they themselves and their family of parents, partitions and heirs; beside them are foreign keys' other ends, views (and
+-- views of views), and tables with a rule or policy that looks at them.
+WITH RECURSIVE family (oid) AS (
+    SELECT unnest(%(oids)s::oid[])
+    UNION
+    SELECT CASE WHEN h.inhrelid = f.oid THEN h.inhparent ELSE h.inhrelid END
+    FROM family AS f
+    INNER JOIN pg_inherits AS h ON f.oid IN (h.inhrelid, h.inhparent)
+),
+
+users (oid) AS (
+    SELECT f.oid
+    FROM family AS f
+    UNION
+    SELECT coalesce(r.ev_class, y.polrelid)
+    FROM users AS u
+    INNER JOIN pg_class AS c ON u.oid = c.oid
+    LEFT JOIN pg_type AS t ON c.reltype = t.oid
+    CROSS JOIN LATERAL (
+        SELECT d.classid, d.objid
+        FROM pg_depend AS d
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+        UNION ALL
+        SELECT d.classid, d.objid
+        FROM pg_depend AS d
+        WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray)
+    ) AS d
+    LEFT JOIN pg_rewrite AS r ON d.objid = r.oid AND d.classid = 'pg_rewrite'::regclass
+    LEFT JOIN pg_policy AS y ON d.objid = y.oid AND d.classid = 'pg_policy'::regclass
+    WHERE r.oid IS NOT NULL OR y.oid IS NOT NULL
+)
+
+SELECT f.oid, true
+FROM family AS f
+UNION ALL
+(
+    SELECT u.oid, false
+    FROM users AS u
+    UNION
+    SELECT k.conrelid, false
+    FROM family AS f
+    INNER JOIN pg_constraint AS k ON f.oid = k.confrelid
+    UNION
+    SELECT k.confrelid, false
+    FROM family AS f
+    INNER JOIN pg_constraint AS k ON f.oid = k.conrelid AND k.confrelid <> 0
+    EXCEPT
+    SELECT f.oid, false
+    FROM family AS f
+);
+
 -- name: relations
+WITH RECURSIVE leaf (root, oid, relkind) AS (
+    -- A partitioned table is as large as its partitions.
+    SELECT c.oid, c.oid, c.relkind
+    FROM pg_class AS c
+    WHERE c.relkind = 'p' AND (%(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s))
+    UNION ALL
+    SELECT l.root, c.oid, c.relkind
+    FROM leaf AS l
+    INNER JOIN pg_inherits AS h ON l.oid = h.inhparent AND l.relkind = 'p'
+    INNER JOIN pg_class AS c ON h.inhrelid = c.oid
+),
+
+divided AS (
+    SELECT
+        l.root,
+        sum(greatest(c.reltuples, 0)) AS rows,
+        sum(pg_total_relation_size(c.oid)) AS bytes,
+        sum(
+            pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)
+        ) AS writes
+    FROM leaf AS l
+    INNER JOIN pg_class AS c ON l.oid = c.oid
+    WHERE l.relkind <> 'p'
+    GROUP BY l.root
+)
+
 SELECT
     c.oid,
     n.nspname,
@@ -42,30 +148,20 @@ SELECT
         FROM unnest(coalesce(c.relacl, acldefault('r', c.relowner))) AS a (item)
         ORDER BY a.item::text COLLATE "C"
     ),
-    size.rows,
-    size.bytes,
-    size.writes
+    CASE WHEN c.relkind = 'p' THEN coalesce(l.rows, 0) ELSE greatest(c.reltuples, 0) END::bigint,
+    CASE WHEN c.relkind = 'p' THEN coalesce(l.bytes, 0) ELSE coalesce(pg_total_relation_size(c.oid), 0) END::bigint,
+    CASE
+        WHEN c.relkind = 'p' THEN coalesce(l.writes, 0)
+        ELSE
+            pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)
+    END::bigint
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-CROSS JOIN LATERAL (
-    -- A partitioned table is as large as its partitions.
-    SELECT
-        coalesce(sum(greatest(l.reltuples, 0)), 0)::bigint AS rows,
-        coalesce(sum(pg_total_relation_size(l.oid)), 0)::bigint AS bytes,
-        coalesce(
-            sum(
-                pg_stat_get_tuples_inserted(l.oid) + pg_stat_get_tuples_updated(l.oid)
-                + pg_stat_get_tuples_deleted(l.oid)
-            ), 0
-        )::bigint AS writes
-    FROM pg_class AS l
-    WHERE
-        l.oid = c.oid
-        OR (c.relkind = 'p' AND l.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf))
-) AS size
+LEFT JOIN divided AS l ON c.oid = l.root
 LEFT JOIN pg_description AS d ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND (%(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s))
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
     AND NOT EXISTS (
         SELECT FROM pg_depend AS e
@@ -108,6 +204,7 @@ LEFT JOIN pg_description AS d
     ON a.attrelid = d.objoid AND d.classoid = 'pg_class'::regclass AND a.attnum = d.objsubid
 WHERE
     a.attnum > 0 AND NOT a.attisdropped
+    AND (%(oids)s::oid[] IS NULL OR a.attrelid = ANY(%(oids)s))
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY a.attrelid, a.attnum;
@@ -139,6 +236,7 @@ LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
 LEFT JOIN pg_description AS d ON k.oid = d.objoid AND d.classoid = 'pg_constraint'::regclass
 WHERE
     (k.contype IN ('c', 'f', 'p', 'u', 'x') OR (k.contype = 'n' AND NOT k.convalidated))
+    AND (%(oids)s::oid[] IS NULL OR k.conrelid = ANY(%(oids)s))
     AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY k.conrelid, k.conname COLLATE "C";
@@ -168,6 +266,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON x.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'm')
+    AND (%(oids)s::oid[] IS NULL OR i.indrelid = ANY(%(oids)s))
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY i.indrelid, x.relname COLLATE "C";
 
@@ -184,6 +283,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON t.oid = d.objoid AND d.classoid = 'pg_trigger'::regclass
 WHERE
     NOT t.tgisinternal
+    AND (%(oids)s::oid[] IS NULL OR t.tgrelid = ANY(%(oids)s))
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY t.tgrelid, t.tgname COLLATE "C";
 
@@ -229,6 +329,7 @@ FROM (
     INNER JOIN pg_class AS c ON h.inhparent = c.oid AND c.relkind IN ('r', 'p', 'f')
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 ) AS p
+WHERE %(oids)s::oid[] IS NULL OR p.relation = ANY(%(oids)s)
 ORDER BY p.relation, p.kind, p.definition COLLATE "C";
 
 -- name: uses
@@ -237,12 +338,16 @@ ORDER BY p.relation, p.kind, p.definition COLLATE "C";
 WITH uses AS (
     SELECT d.refobjid AS relation, nullif(d.refobjsubid, 0) AS attnum, d.classid, d.objid, d.objsubid
     FROM pg_depend AS d
-    WHERE d.refclassid = 'pg_class'::regclass AND d.deptype IN ('n', 'a')
+    WHERE
+        d.refclassid = 'pg_class'::regclass AND d.deptype IN ('n', 'a')
+        AND (%(oids)s::oid[] IS NULL OR d.refobjid = ANY(%(oids)s))
     UNION
-    SELECT t.typrelid, NULL, d.classid, d.objid, d.objsubid
-    FROM pg_depend AS d
-    INNER JOIN pg_type AS t ON d.refobjid IN (t.oid, t.typarray) AND t.typrelid <> 0
-    WHERE d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
+    SELECT c.oid, NULL, d.classid, d.objid, d.objsubid
+    FROM pg_class AS c
+    INNER JOIN pg_type AS t ON c.reltype = t.oid
+    CROSS JOIN LATERAL (VALUES (t.oid), (t.typarray)) AS y (oid)
+    INNER JOIN pg_depend AS d ON y.oid = d.refobjid AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
+    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
 ),
 
 used AS (
@@ -286,27 +391,32 @@ used AS (
     UNION
     SELECT a.attrelid, NULL, 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname)
     FROM pg_attribute AS a
-    WHERE a.attgenerated <> '' AND NOT a.attisdropped
+    WHERE a.attgenerated <> '' AND NOT a.attisdropped AND (%(oids)s::oid[] IS NULL OR a.attrelid = ANY(%(oids)s))
     UNION
     SELECT k.confrelid, c.attnum, 'foreign key', quote_ident(k.conname) || ' of ' || k.conrelid::regclass::text
     FROM pg_constraint AS k
     CROSS JOIN LATERAL unnest(k.confkey) AS c (attnum)
     LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
-    WHERE k.contype = 'f' AND k.confrelid <> k.conrelid AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
+    WHERE
+        k.contype = 'f' AND k.confrelid <> k.conrelid AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
+        AND (%(oids)s::oid[] IS NULL OR k.confrelid = ANY(%(oids)s))
     UNION
     SELECT r.prrelid, c.attnum, 'publication', quote_ident(b.pubname)
     FROM pg_publication_rel AS r
     INNER JOIN pg_publication AS b ON r.prpubid = b.oid
     LEFT JOIN LATERAL unnest(r.prattrs::int2[]) AS c (attnum) ON true
+    WHERE %(oids)s::oid[] IS NULL OR r.prrelid = ANY(%(oids)s)
     UNION
     SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
     FROM pg_publication_namespace AS s
     INNER JOIN pg_publication AS b ON s.pnpubid = b.oid
     INNER JOIN pg_class AS c ON s.pnnspid = c.relnamespace AND c.relkind IN ('r', 'p')
+    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
     UNION
     SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
     FROM pg_publication AS b
     INNER JOIN pg_class AS c ON b.puballtables AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
     UNION
     SELECT u.relation, u.attnum, 'index', x.relname
     FROM uses AS u
@@ -319,12 +429,12 @@ used AS (
     FROM pg_index AS i
     INNER JOIN pg_class AS x ON i.indexrelid = x.oid
     CROSS JOIN LATERAL unnest(i.indkey::int2[]) AS c (attnum)
-    WHERE c.attnum > 0
+    WHERE c.attnum > 0 AND (%(oids)s::oid[] IS NULL OR i.indrelid = ANY(%(oids)s))
     UNION
     SELECT k.conrelid, c.attnum, 'constraint', k.conname
     FROM pg_constraint AS k
     CROSS JOIN LATERAL unnest(k.conkey) AS c (attnum)
-    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (%(oids)s::oid[] IS NULL OR k.conrelid = ANY(%(oids)s))
     UNION
     SELECT u.relation, u.attnum, 'trigger', t.tgname
     FROM uses AS u

@@ -129,6 +129,10 @@ VALUES (%(run_id)s, %(stage)s, 'started', coalesce(%(started_at)s, clock_timesta
 ON CONFLICT (run_id, stage) DO UPDATE SET
     status = 'started', tries = s.tries + 1, started_at = clock_timestamp(), finished_at = NULL;
 
+-- name: pass_stage
+INSERT INTO schema_change.stage (run_id, stage, status, result, started_at, finished_at)
+VALUES (%(run_id)s, %(stage)s, 'skipped', %(result)s, clock_timestamp(), clock_timestamp());
+
 -- name: finish_stage
 UPDATE schema_change.stage
 SET status = %(status)s, result = %(result)s, finished_at = clock_timestamp()

@@ -97,3 +97,14 @@ SELECT EXISTS (
 
 -- name: is_table
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass({relation}) AND c.relkind IN ('r', 'p'));
+
+-- name: is_table_with
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class AS c
+    WHERE
+        c.oid = to_regclass({relation}) AND c.relkind IN ('r', 'p')
+        AND {columns}::text [] <@ ARRAY(
+            SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        )
+);

@@ -151,3 +151,27 @@ WHERE r.status = 'applied' AND r.fingerprint_after IS NOT NULL AND r.catalog_aft
 UPDATE schema_change.run
 SET catalog_after = %(catalog)s, fingerprint_after = %(fingerprint)s
 WHERE run_id = %(run_id)s;
+
+-- name: backups
+-- Every backup that was begun; a run that failed over it has left some of its files, or none.
+SELECT
+    r.run_id,
+    r.change_version || '_' || r.change_name AS change,
+    r.conn_id,
+    r.status AS run_status,
+    r.backup ->> 'folder' AS folder,
+    (r.backup ->> 'bytes')::bigint AS bytes,
+    s.started_at AS begun_at,
+    r.finished_at AS ended_at
+FROM schema_change.run AS r
+INNER JOIN schema_change.stage AS s ON r.run_id = s.run_id
+WHERE
+    s.stage = 'backup'
+    AND s.status <> 'skipped'
+    AND NOT EXISTS (SELECT FROM schema_change.event AS e WHERE e.run_id = r.run_id AND e.kind = 'backup_deleted')
+ORDER BY s.started_at;
+
+-- name: mark_backup_deleted
+UPDATE schema_change.run
+SET backup = backup || jsonb_build_object('deleted_at', to_jsonb(now()))
+WHERE run_id = %(run_id)s;

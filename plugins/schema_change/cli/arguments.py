@@ -17,8 +17,7 @@ from schema_change.cli import targets
 from schema_change.core.changes.load import Changes, load_changes
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, JournalError
-from schema_change.core.journal import registry
-from schema_change.core.journal.journal import RunRow, get_run
+from schema_change.core.journal.journal import RunRow, find_run
 from schema_change.core.planning.approval import load_approvers
 from schema_change.core.stages.origin import cli_origin
 from schema_change.core.stages.request import Options, Request
@@ -48,8 +47,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Add what a run needs besides: a scratch server, artifacts, who may approve."""
     group = parser.add_argument_group("run")
     group.add_argument("--scratch", metavar="TARGET", help="server for rehearsals; default: the target's own")
-    group.add_argument("--artifacts", default="schema_change_artifacts", metavar="URL", help="default: %(default)s")
+    add_artifacts(group)
     group.add_argument("--approvers", type=Path, metavar="FILE", help="default: include/approvals.yaml if it is there")
+
+
+def add_artifacts(parser: argparse._ActionsContainer) -> None:
+    """Add where backups and reports are."""
+    parser.add_argument("--artifacts", default="schema_change_artifacts", metavar="URL", help="default: %(default)s")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -134,15 +138,10 @@ def _approvers(arguments: argparse.Namespace) -> Mapping[str, tuple[str, ...]]:
     return load_approvers(given or arguments.changes.absolute().parents[1] / "approvals.yaml")
 
 
-def find_run(target: Target, run_id: UUID) -> RunRow | None:
-    """Return a run from the journal of a target, or None."""
-    with target.connect("cli") as connection:
-        return get_run(connection, run_id) if registry.is_installed(connection) else None
-
-
 def run_of(target: Target, run_id: UUID) -> RunRow:
     """Return a run from the journal of a target. Raises JournalError when it is not there."""
-    run = find_run(target, run_id)
+    with target.connect("cli", read_only=True) as connection:
+        run = find_run(connection, run_id)
     if run is None:
         raise JournalError(
             f"run {run_id} is not in the journal of database {target.database}", hint="schema-change status lists them"

@@ -19,6 +19,8 @@ from schema_change.core.stages.origin import is_gone
 from schema_change.core.stages.reconcile import reconcile as reconcile_runs
 from schema_change.core.stages.request import Options, Request
 from schema_change.core.stages.restore import restore_run
+from schema_change.core.stages.runner import Runner
+from schema_change.core.stages.session import Pair
 
 _UNDONE = {"rolled_back", "restored", "stopped"}
 
@@ -33,9 +35,10 @@ def rollback(arguments: argparse.Namespace) -> int:
         )
     ensure_not_at_work(run)
     request = _request(arguments, target, run)
-    with interruptible(request, f"schema-change rollback --run {run.run_id}"):
-        failed = finish(request)
-        print_report(request)
+    with interruptible(request, f"schema-change rollback --run {run.run_id}"), Pair(target) as pair:
+        runner = Runner(request, pair=pair)
+        failed = finish(runner)
+        print_report(runner)
     if failed is not None:
         show_error(failed)
     return 0 if flags.run_of(target, run.run_id).status in _UNDONE and failed is None else 1

@@ -1,4 +1,4 @@
-"""``retired``, ``recover`` and ``purge``: dropped data that is kept for a while."""
+"""``retired``, ``recover``, ``purge`` and ``purge-backups``: what is kept for a while."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from upath import UPath
 
 from schema_change.cli import arguments as flags
 from schema_change.cli.console import out
+from schema_change.core.retention.backups import KEEP_DAYS
+from schema_change.core.retention.backups import purge_backups as purge_old_backups
 from schema_change.core.retention.export import export
 from schema_change.core.retention.kept import all_kept
 from schema_change.core.retention.purge import purge as purge_kept
@@ -61,8 +63,24 @@ def purge(arguments: argparse.Namespace) -> int:
     return 1 if any(result.state == "failed" for result in results) else 0
 
 
+def purge_backups(arguments: argparse.Namespace) -> int:
+    """Delete backups that are old and not needed; return 1 when one could not be."""
+    results = purge_old_backups(
+        flags.target_of(arguments),
+        UPath(arguments.artifacts).absolute(),
+        days=arguments.days,
+        dry_run=arguments.dry_run,
+        actor=getpass.getuser(),
+    )
+    for result in results:
+        out().print(str(result))
+    if not results:
+        out().print(f"no backup is older than {counted(arguments.days, 'day')}")
+    return 1 if any(result.state == "failed" for result in results) else 0
+
+
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the three commands."""
+    """Add the four commands."""
     parser = commands.add_parser("retired", help="list dropped tables, columns and rows that are kept")
     _add_common(parser, retired)
 
@@ -75,6 +93,19 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--id", type=int, metavar="N", help="this one, now, also before its time is over")
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     _add_common(parser, purge)
+
+    parser = commands.add_parser("purge-backups", help="delete backups that are old and not needed any more")
+    parser.add_argument("--days", type=_days, default=KEEP_DAYS, metavar="N", help="how old; default: %(default)s")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    flags.add_artifacts(parser)
+    _add_common(parser, purge_backups)
+
+
+def _days(text: str) -> int:
+    """Return a number of days."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number from 1 on is needed, not {text}")
+    return int(text)
 
 
 def _add_common(parser: argparse.ArgumentParser, function: object) -> None:

@@ -8,7 +8,7 @@ import datetime as dt
 import getpass
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ import psycopg
 from schema_change.cli import arguments as flags
 from schema_change.cli import targets
 from schema_change.cli.console import StageLine, confirm, interactive, out, show_error, show_markdown
+from schema_change.core.changes.spec import Change
 from schema_change.core.errors import (
     ConfigurationError,
     JournalError,
@@ -24,13 +25,14 @@ from schema_change.core.errors import (
     PreCheckFailed,
     SchemaChangeError,
 )
-from schema_change.core.journal.journal import FINAL, Journal, RunRow
+from schema_change.core.journal.journal import FINAL, Journal, RunRow, find_run
 from schema_change.core.planning.approval import Approval
 from schema_change.core.report import report_text, run_report
 from schema_change.core.stages import STAGES
 from schema_change.core.stages.origin import adopt, is_alive
 from schema_change.core.stages.request import Request
 from schema_change.core.stages.runner import Runner
+from schema_change.core.stages.session import Pair
 
 FORWARD = STAGES[: STAGES.index("rollback")]
 #: After everything else has ended; the journal decides whether there is something to roll back.
@@ -68,17 +70,26 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def apply(arguments: argparse.Namespace) -> int:
-    """Run a change, or go on with a run that was cut off; return 0 only when the change landed."""
-    change = flags.changes_of(arguments).get(arguments.change)
-    if other := change.surroundings.backfill_dag:
-        raise ConfigurationError(
-            f"{change.id} has its data filled by the DAG {other.dag_id}, which only Airflow can trigger",
-            hint="run this change from Airflow; schema-change plan shows it here",
-        )
-    target = targets.resolve(change.conn_id, arguments.target)
-    run = flags.find_run(target, arguments.run) if arguments.run else None
-    if arguments.run and run is None:
-        flags.run_of(target, arguments.run)
+    """Run changes one after the other, or go on with a run that was cut off; return 0 only when all of them landed."""
+    known = flags.changes_of(arguments)
+    changes = [known.get(change) for change in arguments.changes_to_apply]
+    if arguments.run and len(changes) > 1:
+        raise ConfigurationError("--run goes on with one run", hint="name its change only; then apply the others")
+    for change in changes:
+        if other := change.surroundings.backfill_dag:
+            raise ConfigurationError(
+                f"{change.id} has its data filled by the DAG {other.dag_id}, which only Airflow can trigger",
+                hint="run this change from Airflow; schema-change plan shows it here",
+            )
+    targets_of = {c.conn_id: targets.resolve(c.conn_id, arguments.target) for c in changes}
+    with contextlib.ExitStack() as stack:
+        pairs = {conn_id: stack.enter_context(Pair(target)) for conn_id, target in targets_of.items()}
+        return next((code for change in changes if (code := _apply(arguments, change, pairs[change.conn_id]))), 0)
+
+
+def _apply(arguments: argparse.Namespace, change: Change, pair: Pair) -> int:
+    target = pair.target
+    run = flags.run_of(target, arguments.run) if arguments.run else None
     request = flags.request_of(
         arguments,
         target,
@@ -88,11 +99,10 @@ def apply(arguments: argparse.Namespace) -> int:
     )
     if run is not None:
         _ensure_resumable(run, change.id)
-        with target.connect("cli") as connection:
-            adopt(connection, run, origin=request.requested_from, actor=request.requested_by)
+        adopt(pair.side, run, origin=request.requested_from, actor=request.requested_by)
     with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
         out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
-        return _run(arguments, request)
+        return _run(arguments, Runner(request, pair=pair), resumed=run is not None)
 
 
 @contextlib.contextmanager
@@ -108,10 +118,10 @@ def interruptible(request: Request, command: str) -> Iterator[None]:
         ) from error
 
 
-def run_stage(request: Request, stage: str) -> None:
+def run_stage(runner: Runner, stage: str) -> None:
     """Run a stage, to the end of what it waits for, and print its line; when interrupted, cancel what it runs."""
     with StageLine(stage) as line:
-        runner = Runner(request, progress=line.progress)
+        runner.progress = line.progress
         try:
             while (result := runner.run(stage)).until is not None:
                 line.progress(f"waiting: {result.summary}")
@@ -126,77 +136,76 @@ def _sleep_until(moment: dt.datetime) -> None:
     time.sleep(max(0.0, (moment - dt.datetime.now(dt.UTC)).total_seconds()))
 
 
-def finish(request: Request) -> SchemaChangeError | None:
+def finish(runner: Runner) -> SchemaChangeError | None:
     """Run the stages that end a run, whatever became of it; return the last error."""
     failure: SchemaChangeError | None = None
     for stage in FINISH:
         try:
-            run_stage(request, stage)
+            run_stage(runner, stage)
         except SchemaChangeError as error:
             failure = error
     return failure
 
 
-def print_report(request: Request) -> None:
+def print_report(runner: Runner) -> None:
     """Print what became of a run."""
-    with request.target.connect("cli") as connection:
-        report = run_report(Journal(connection, request.run_id))
+    with runner.looking() as connection:
+        report = run_report(Journal(connection, runner.request.run_id))
     out().print()
     out().print(report_text(report))
-    out().print(f"report      {request.folder / 'report.html'}")
+    out().print(f"report      {runner.request.folder / 'report.html'}")
 
 
-def _run(arguments: argparse.Namespace, request: Request) -> int:
+def _run(arguments: argparse.Namespace, runner: Runner, *, resumed: bool) -> int:
     failure: SchemaChangeError | None = None
     try:
-        _forward(arguments, request)
+        _forward(arguments, runner, _stages_done(runner) if resumed else set())
     except _NotApproved:
         raise
     except SchemaChangeError as error:
-        if isinstance(error, ConfigurationError) or not _is_ours(request):
+        if isinstance(error, ConfigurationError) or not _is_ours(runner):
             raise
         failure = error
     except psycopg.OperationalError:
         raise  # without a server nothing can be undone now
     except Exception:
         # A bug of ours. First the database is given back, then the bug is shown.
-        if _is_ours(request):
-            finish(request)
+        if _is_ours(runner):
+            finish(runner)
         raise
-    failure = finish(request) or failure
-    print_report(request)
+    failure = finish(runner) or failure
+    print_report(runner)
+    runner.progress = lambda line: None
     try:
-        Runner(request, progress=lambda line: None).run("outcome")
+        runner.run("outcome")
     except SchemaChangeError as error:
         show_error(failure or error)
         return 1
     return 0
 
 
-def _is_ours(request: Request) -> bool:
+def _is_ours(runner: Runner) -> bool:
     """Tell whether the run was recorded, and nobody on another host has gone on with it meanwhile."""
-    run = flags.find_run(request.target, request.run_id)
-    return run is not None and run.requested_from == request.requested_from
+    with runner.looking() as connection:
+        run = find_run(connection, runner.request.run_id)
+    return run is not None and run.requested_from == runner.request.requested_from
 
 
-def _forward(arguments: argparse.Namespace, request: Request) -> None:
-    done = _stages_done(request)
+def _forward(arguments: argparse.Namespace, runner: Runner, done: Collection[str]) -> None:
     for stage in FORWARD:
         if stage in done:
             continue
         if stage == "approve":
-            _approve(arguments, request)
-        if stage == "migrate" and not (arguments.yes or _agreed(request)):
+            _approve(arguments, runner)
+        if stage == "migrate" and not (arguments.yes or _agreed(runner.request)):
             raise PreCheckFailed("nobody said yes", hint="nothing was changed; --yes asks no question")
-        run_stage(request, stage)
+        run_stage(runner, stage)
 
 
-def _stages_done(request: Request) -> set[str]:
-    if not flags.find_run(request.target, request.run_id):
-        return set()
-    with request.target.connect("cli") as connection:
-        stages = Journal(connection, request.run_id).stages().values()
-        return {s.stage for s in stages if s.status in {"done", "skipped"}}
+def _stages_done(runner: Runner) -> set[str]:
+    with runner.looking() as connection:
+        stages = Journal(connection, runner.request.run_id).stages().values()
+    return {s.stage for s in stages if s.status in {"done", "skipped"}}
 
 
 def _agreed(request: Request) -> bool:
@@ -214,11 +223,11 @@ class _NotApproved(ConfigurationError):
     """The run waits for somebody's approval."""
 
 
-def _approve(arguments: argparse.Namespace, request: Request) -> None:
+def _approve(arguments: argparse.Namespace, runner: Runner) -> None:
     """Record the approvals given; raise when some are missing and there is nobody to ask."""
-    runner = Runner(request, progress=lambda line: None)
+    missing = runner.approvals()
     given = dict(arguments.approved_by)
-    for approval in runner.approvals():
+    for approval in missing:
         user = given.pop(approval.role, "") or (_ask(approval) if interactive() else "")
         if user:
             comment = f"given on the command line of {getpass.getuser()}"
@@ -226,10 +235,12 @@ def _approve(arguments: argparse.Namespace, request: Request) -> None:
                 runner.record_approval(role=approval.role, user=user, comment=comment)
             except PreCheckFailed as error:
                 show_error(error)
-    if missing := runner.approvals():
+    if missing and (missing := runner.approvals()):
+        request = runner.request
+        assert request.change is not None  # noqa: S101 - apply has read it
         raise _NotApproved(
             "the change waits for approval by " + "; ".join(map(_who, missing)) + f" ({missing[0].reason})",
-            hint=f"schema-change apply {arguments.change} --run {request.run_id}"
+            hint=f"schema-change apply {request.change.id} --run {request.run_id}"
             + _same_target(arguments)
             + "".join(f" --approved-by {a.role}=USER" for a in missing),
         )
@@ -282,8 +293,8 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     _add_common(parser, plan)
 
-    parser = commands.add_parser("apply", help="run a change; undo it when anything fails")
-    parser.add_argument("change", metavar="CHANGE")
+    parser = commands.add_parser("apply", help="run changes, one after the other; undo one when anything fails")
+    parser.add_argument("changes_to_apply", nargs="+", metavar="CHANGE")
     flags.add_target(parser)
     parser.add_argument("--yes", action="store_true", help="ask no question before the first change")
     parser.add_argument(

@@ -98,15 +98,16 @@ class Target:
             raise failure from error
         return connection
 
-    def refuse_pooler(self) -> None:
+    def refuse_pooler(self, connection: Connection) -> None:
         """Raise ConfigurationError when a pooler in transaction mode stands between us and the server.
 
-        Session locks, SET and temporary state do not survive such a pooler. A pooler sends a process id of its own;
-        then each of two sessions must keep a server process to itself, whoever is asked in between.
+        Session locks, SET and temporary state do not survive such a pooler. A pooler sends a process id of its own,
+        also to ``connection``; then each of two sessions must keep a server process to itself, whoever is asked in
+        between.
         """
+        if _server_process(connection) == connection.info.backend_pid:
+            return
         with self.connect("pooler-check") as first, self.connect("pooler-check") as second:
-            if _server_process(first) == first.info.backend_pid:
-                return
             # One is asked twice in a row: a pool that hands out two server processes in turns gives itself away.
             asked = {(session, _server_process(session)) for session in (first, second, second) * 3}
             if len(asked) != 2 or len({process for _, process in asked}) != 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,13 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, t
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 from schema_change.core.changes.load import load_changes
+from schema_change.core.retention.backups import KEEP_DAYS
 from schema_change.factory.params import CONN_ID, conn_id_param
 from schema_change.hooks.settings import Settings
 from schema_change.operators.data_quality import DataQualityOperator
 from schema_change.operators.maintenance import (
     FollowUpOperator,
+    PurgeBackupsOperator,
     PurgeOperator,
     ReconcileOperator,
     RecoverOperator,
@@ -49,6 +51,11 @@ _RETENTION = """
 Purges on each connection what changes dropped (tables, columns, deleted rows) once the days are over for which it was
 to be kept; nothing of it can be brought back afterwards. What is just being recovered is left for the next day.
 `schema-change retired` lists what is kept, and until when.
+"""
+_BACKUP_RETENTION = """
+Deletes on each connection the backups that are older than `days`. Kept, however old, is the backup of a run that has
+not ended, and of one that ended less than `days` ago, so that its change can still be taken back. What was deleted is
+in the audit trail. `schema-change purge-backups --dry-run` lists what would go.
 """
 _RECOVER = """
 Brings back what a change dropped, as long as it is kept: a table in its place, the values of a column, deleted rows.
@@ -120,13 +127,36 @@ def retention_dag(changes: Path) -> DAG:
     )
 
 
+def backup_retention_dag(changes: Path) -> DAG:
+    """Return the DAG that deletes backups nobody needs any more."""
+    days = Param(KEEP_DAYS, "How old a backup gets", type="integer", minimum=1, maximum=36500, title="Days")
+    return _for_connections(
+        changes,
+        partial(PurgeBackupsOperator.partial, task_id="purge_backups", execution_timeout=timedelta(hours=6)),
+        retry_delay=timedelta(minutes=5),
+        params={"days": days},
+        dag_id="backup_retention",
+        description="Deletes backups that are old and that no run or restore needs any more",
+        doc_md=_BACKUP_RETENTION,
+        schedule=CronTriggerTimetable("30 4 * * *", timezone="UTC"),
+    )
+
+
 def _for_connections(
-    changes: Path, operator: Callable[..., OperatorPartial], *, retry_delay: timedelta | None = None, **about: Any
+    changes: Path,
+    operator: Callable[..., OperatorPartial],
+    *,
+    retry_delay: timedelta | None = None,
+    params: Mapping[str, Param] | None = None,
+    **about: Any,
 ) -> DAG:
     """Return a DAG of one task per connection; one with a delay is tried again once."""
     again = {"retries": 1, "retry_delay": retry_delay} if retry_delay else {"retries": 0}
     with DAG(
-        params=_connections_param(changes), default_args={"owner": "schema-change", **again}, **about, **_COMMON
+        params={**_connections_param(changes), **(params or {})},
+        default_args={"owner": "schema-change", **again},
+        **about,
+        **_COMMON,
     ) as dag:
         operator(map_index_template="{{ task.conn_id }}").expand(conn_id=_connections())
     return dag

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, JournalError
 from schema_change.core.journal.journal import RunRow, get_run
+from schema_change.core.retention.backups import purge_backups
 from schema_change.core.retention.export import export
 from schema_change.core.retention.purge import purge
 from schema_change.core.retention.recover import recover
@@ -104,6 +105,32 @@ class PurgeOperator(BaseOperator):
         """Look for such data and drop it."""
         with task_errors():
             results = purge(target_of(self.conn_id), note=lambda line: self.log.info("%s", line))
+        for result in results:
+            self.log.info("%s", result)
+        if failed := [str(result) for result in results if result.state == "failed"]:
+            raise AirflowFailException("\n".join(failed))
+        return list(map(str, results))
+
+
+class PurgeBackupsOperator(BaseOperator):
+    """Delete the backups of a connection that are old and not needed; fails when one of them could not be.
+
+    How old, the DAG run's params say. Returns one line per backup.
+    """
+
+    template_fields: Sequence[str] = ("conn_id",)
+
+    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> list[str]:
+        """Look for such backups and delete them."""
+        actor = context["dag_run"].triggering_user_name or ""
+        with task_errors():
+            results = purge_backups(
+                target_of(self.conn_id), Settings.read().artifacts, days=context["params"]["days"], actor=actor
+            )
         for result in results:
             self.log.info("%s", result)
         if failed := [str(result) for result in results if result.state == "failed"]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -54,6 +57,18 @@ def test_checksums_do_not_depend_on_the_order_of_rows_or_the_session(awkward: Ta
     assert connection.execute("SHOW timezone").fetchone() == ("Asia/Kathmandu",)
 
 
+def test_a_checksum_tells_null_from_nothing_and_one_column_from_the_next(connection: Connection) -> None:
+    wide = ", ".join(f"c{number} text" for number in range(120))
+    connection.execute(f"CREATE TABLE t ({wide})".encode())
+    found = []
+    for row in ({}, {0: ""}, {1: ""}, {0: "a"}, {1: "a"}, {60: "a"}, {119: "a"}, {0: "a", 1: ""}, {0: "", 1: "a"}):
+        columns, values = ", ".join(f"c{number}" for number in row), ", ".join(f"'{value}'" for value in row.values())
+        what = f"({columns}) VALUES ({values})" if row else "DEFAULT VALUES"
+        connection.execute(f"TRUNCATE t; INSERT INTO t {what}".encode())
+        found += [c.checksum for c in checksums(connection, [Table("public", "t")])]
+    assert len(set(found)) == len(found)
+
+
 def test_checksums_name_what_is_gone(connection: Connection) -> None:
     connection.execute("CREATE TABLE a (x integer)")
     with pytest.raises(BackupError, match=r"public\.b does not exist"):
@@ -63,13 +78,16 @@ def test_checksums_name_what_is_gone(connection: Connection) -> None:
 
 
 def test_no_secret_and_nothing_of_ours_reaches_a_backup(awkward: Target, folder: UPath, run_id: UUID) -> None:
+    with awkward.connect("test") as session:
+        session.execute("SELECT lo_from_bytea(4242, 'large')")
     manifest = back_up(awkward, folder, run_id, everything=True)
     client = client_for(manifest.server_version)
-    texts = [(folder / "manifest.json").read_bytes()]
     for file in manifest.files:
         assert (folder / file.name).stat().st_size == file.bytes
-        texts.append(programs.run([client.tool("pg_restore"), "--file=-", str(folder / file.name)], {}))
-    everything = b"\n".join(texts)
+    everything = (folder / "manifest.json").read_bytes() + b"".join(
+        programs.run([client.tool("pg_restore"), "--file=-", str(folder / name)], {})
+        for name in ("dump", "large_objects.dump")
+    )
     assert b"s3cr3t" not in everything
     assert b"schema_change.event" not in everything
     assert b"CREATE PUBLICATION" not in everything
@@ -94,7 +112,7 @@ def test_the_manifest_says_what_was_backed_up(awkward: Target, folder: UPath, ru
 
 def test_a_backup_without_rows_holds_the_schema_only(small: Target, folder: UPath, run_id: UUID) -> None:
     manifest = take_backup(small, (), folder, everything=False, run_id=run_id)
-    assert [f.name for f in manifest.files] == ["schema.dump"]
+    assert [f.name for f in manifest.files] == ["dump/toc.dat"]
     assert manifest.tables == ()
 
 
@@ -118,15 +136,63 @@ def test_a_killed_dump_leaves_nothing(small: Target, connection: Connection, fol
             killed = connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                " AND application_name = 'schema_change:client'"
+                " AND starts_with(application_name, 'schema_change:dump:')"
             ).rowcount
             time.sleep(0.02)
     thread.join(20)
     assert killed == 1
     assert "pg_dump failed (code 1)" in str(outcome[0])
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
     with pytest.raises(BackupError, match="holds no complete backup"):
         read_manifest(folder)
+
+
+_TAKE = """
+import json, sys
+from uuid import UUID
+from upath import UPath
+from schema_change.core.backup.dump import take_backup
+from schema_change.core.database import Target
+from schema_change.core.names import Table
+target = Target("t", json.loads(sys.argv[1]))
+take_backup(target, [Table("public", "station")], UPath(sys.argv[2]), everything=False, run_id=UUID(sys.argv[3]))
+"""
+_DUMPS_THAT_WAIT = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = %s
+"""
+
+
+def test_a_killed_worker_leaves_no_backup_and_the_next_try_ends_its_dump(
+    small: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    name = f"schema_change:dump:{run_id}"
+
+    def dump_that_waits(*others: int) -> int:
+        for _ in range(400):
+            for (pid,) in connection.execute(_DUMPS_THAT_WAIT.encode(), [name]).fetchall():
+                if pid not in others:
+                    return int(pid)
+            time.sleep(0.05)
+        raise AssertionError("no dump waits for the lock")
+
+    with ThreadPoolExecutor(1) as pool:
+        with small.connect("test") as blocker, blocker.transaction():
+            blocker.execute("LOCK TABLE public.other")
+            arguments = [json.dumps(dict(small.parameters)), str(folder), str(run_id)]
+            worker = subprocess.Popen([sys.executable, "-c", _TAKE, *arguments])
+            abandoned = dump_that_waits()
+            worker.kill()
+            worker.wait()
+            with pytest.raises(BackupError, match="holds no complete backup"):
+                read_manifest(folder)
+            assert dump_that_waits() == abandoned
+            again = pool.submit(take_backup, small, [STATION], folder, everything=False, run_id=run_id)
+            dump_that_waits(abandoned)
+            alive = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid = %s", [abandoned]).fetchall()
+        assert again.result(timeout=60).rows == 2
+    assert alive == []
+    assert {path.name for path in folder.iterdir()} == {"dump", "manifest.json"}
 
 
 def test_writers_do_not_break_the_equality(awkward: Target, folder: UPath, run_id: UUID) -> None:
@@ -162,6 +228,6 @@ def test_a_user_without_rights_gets_the_tools_own_words(
         target = Target("t", {**small.parameters, "user": "nobody_much"})
         with pytest.raises(BackupError, match="permission denied for"):
             take_backup(target, [STATION], folder, everything=False, run_id=run_id)
-        assert list(folder.iterdir()) == []
+        assert not folder.exists()
     finally:
         connection.execute("DROP ROLE nobody_much")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from uuid import UUID, uuid4
 
 import pytest
@@ -7,16 +8,19 @@ from psycopg import sql
 from upath import UPath
 
 from demo.postgres import Server
-from schema_change.core.backup import scratch
+from schema_change.core.backup import dump, scratch
+from schema_change.core.backup.dump import take_backup
 from schema_change.core.backup.scratch import (
     drop_scratch,
     list_scratch,
     restore_to_scratch,
     scratch_name,
     scratch_server,
+    scratch_to_change,
 )
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
+from schema_change.core.names import Table
 from tests.integration.backup.conftest import STATION, WEIRD, back_up, one
 
 
@@ -62,6 +66,57 @@ def test_a_small_scope_round_trip(awkward: Target, connection: Connection, folde
         assert name not in list_scratch(awkward)
     finally:
         connection.execute("ALTER TABLE other OWNER TO postgres; DROP OWNED BY reader; DROP ROLE reader")
+
+
+ODD = ('a"b', "a.b", "a|b", "(a)", "a*", "a?", "$a", "[a]", "A b", "ä\\b", "a\nb")
+
+
+@pytest.fixture(params=[3, 100])
+def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many names pg_dump is told in one pattern."""
+    monkeypatch.setattr(dump, "_NAMES", request.param)
+
+
+@pytest.mark.usefixtures("together")
+def test_the_rows_of_the_tables_in_scope_are_dumped_and_no_others(
+    connection: Connection, target: Target, folder: UPath, run_id: UUID
+) -> None:
+    for schema, name in itertools.product(("public", 'S "x"'), ODD):
+        table = sql.Identifier(schema, name)
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        connection.execute(sql.SQL("CREATE TABLE {} (id serial, x integer)").format(table))
+        connection.execute(sql.SQL("INSERT INTO {} (x) VALUES (1), (2)").format(table))
+    connection.execute("CREATE SEQUENCE alone; SELECT nextval('alone'), nextval('alone')")
+    connection.execute("SELECT lo_from_bytea(4242, 'large')")
+    wanted = (Table('S "x"', 'a"b'), Table("public", "(a)"))
+    manifest = take_backup(target, wanted, folder, everything=False, run_id=run_id)
+    assert manifest.left_out == ("1 large objects",)
+    copy = restore_to_scratch(folder, target, scratch_name(run_id))
+    with copy.connect("test") as session:
+        for schema, name in itertools.product(("public", 'S "x"'), ODD):
+            table = sql.Identifier(schema, name)
+            query = sql.SQL("SELECT count(*), (SELECT last_value FROM {}) FROM {}")
+            sequence = sql.Identifier(schema, f"{name}_id_seq")
+            expected = (2, 2) if Table(schema, name) in wanted else (0, 1)
+            assert session.execute(query.format(sequence, table)).fetchone() == expected
+    assert one(copy, "SELECT last_value FROM alone") == 1
+    assert one(copy, "SELECT count(*) FROM pg_largeobject_metadata") == 0
+
+
+def test_the_verified_copy_is_changed_once(small: Target, folder: UPath, run_id: UUID) -> None:
+    back_up(small, folder, run_id, STATION)
+    name = scratch_name(run_id)
+    which = "SELECT oid FROM pg_database WHERE datname = %s"
+    verified = one(restore_to_scratch(folder, small, name), which, name)
+    copy = scratch_to_change(folder, small, name)
+    assert one(copy, which, name) == verified
+    one(copy, "DELETE FROM station RETURNING id")
+    # What was changed is no copy any more, and neither is that of another backup.
+    assert one(scratch_to_change(folder, small, name), "SELECT count(*) FROM station") == 2
+    restore_to_scratch(folder, small, name)
+    one(small, "INSERT INTO station VALUES (3, 'c') RETURNING id")
+    back_up(small, folder, run_id, STATION)
+    assert one(scratch_to_change(folder, small, name), "SELECT count(*) FROM station") == 3
 
 
 def test_everything_round_trip_through_object_storage(awkward: Target, connection: Connection, run_id: UUID) -> None:
@@ -117,8 +172,8 @@ def test_another_server_gets_the_missing_roles(
 
 
 def test_a_damaged_file_is_found_and_no_database_is_left(small: Target, folder: UPath, run_id: UUID) -> None:
-    back_up(small, folder, run_id, STATION)
-    file = folder / "data.dump"
+    manifest = back_up(small, folder, run_id, STATION)
+    file = folder / next(f.name for f in manifest.files if f.name.endswith(".dat.gz"))
     content = file.read_bytes()
     flipped = bytearray(content)
     flipped[-10] ^= 1

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upath import UPath
 
 from schema_change.cli.main import main
+from schema_change.core.backup.files import CHUNK_BYTES
 from schema_change.core.database import Connection
 from schema_change.core.errors import JournalError
 from schema_change.core.journal.fence import fenced
+from schema_change.core.retention.export import export
 from schema_change.core.retention.purge import purge
 from schema_change.core.retention.recover import recover
 from tests.bench import Bench
 from tests.integration.operations.running import lands
 from tests.integration.stages.test_run import Rows
+from tests.memory import held
 
 KEPT = "SELECT count(*) FROM pg_tables WHERE schemaname = 'schema_change_retired'"
 DROPS: list[dict[str, Any]] = [
@@ -61,6 +65,16 @@ def test_what_is_over_is_purged_and_nothing_else(bench: Bench, connection: Conne
     assert rows("SELECT object_name FROM schema_change.schema_audit WHERE operation_type = 'purged'")[0][0].startswith(
         "schema_change_retired.table_public_old"
     )
+
+
+def test_an_export_passes_through_the_worker_in_blocks(bench: Bench, connection: Connection, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE old AS SELECT repeat(md5(g::text), 1000) AS t FROM generate_series(1, 1000) g")
+    lands(bench, [{"drop_table": {"table": "old"}}])
+    file = UPath(tmp_path / "old.csv")
+    with held() as most:
+        assert export(bench.target, 1, file) == 1000
+    assert file.stat().st_size > 32_000_000
+    assert most() < 8 * CHUNK_BYTES
 
 
 @pytest.mark.usefixtures("dropped")

@@ -91,6 +91,7 @@ def test_parsing_the_dag_files_connects_to_nothing_and_imports_nothing_heavy(roo
         "001_add_extreme_1",
         "002_add_extreme_2",
         "003_add_extreme_3",
+        "backup_retention",
         "data_quality",
         "follow_ups",
         "reconcile",

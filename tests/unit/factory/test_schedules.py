@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from schema_change.factory.schedules import (
+    backup_retention_dag,
     data_quality_dag,
     follow_ups_dag,
     reconcile_dag,
@@ -29,14 +30,15 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_scheduled_ones_know_the_connections_of_the_changes(root: Path) -> None:
     quality, reconcile, follow_ups = data_quality_dag(root, root), reconcile_dag(root), follow_ups_dag(root)
-    retention = retention_dag(root)
-    for dag in (quality, reconcile, follow_ups, retention):
+    retention, backups = retention_dag(root), backup_retention_dag(root)
+    for dag in (quality, reconcile, follow_ups, retention, backups):
         assert dag.doc_md
         assert dag.params["conn_ids"] == ["sales", "weather"]
         assert dag.max_active_runs == 1
         assert not dag.catchup
         DagSerialization.to_dict(dag)
-    for dag in (quality, follow_ups, retention):
+    assert backups.params["days"] == 30
+    for dag in (quality, follow_ups, retention, backups):
         assert isinstance(dag.schedule, CronTriggerTimetable)  # not an interval, which would run at once
     assert str(reconcile.schedule) == str(timedelta(minutes=10))
 

@@ -20,6 +20,7 @@ from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome
 from schema_change.operators.data_quality import DataQualityOperator
 from schema_change.operators.maintenance import (
     FollowUpOperator,
+    PurgeBackupsOperator,
     PurgeOperator,
     ReconcileOperator,
     RecoverOperator,
@@ -193,6 +194,31 @@ def test_a_purge_fails_for_what_could_not_be_dropped(state: str, context: Any, m
             operator.execute(context)
     else:
         assert operator.execute(context) == [f"1 table public.t: {state}"]
+
+
+@pytest.mark.parametrize("state", ["deleted", "left", "failed"])
+def test_purging_backups_fails_for_what_could_not_be_deleted(
+    state: str, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Result(SimpleNamespace):
+        def __str__(self) -> str:
+            return f"001_a: {state}"
+
+    asked: list[Any] = []
+
+    def purge_backups(target: Target, artifacts: object, *, days: int, actor: str) -> list[Result]:
+        asked.append((target.conn_id, days, actor))
+        return [Result(state=state)]
+
+    monkeypatch.setattr("schema_change.operators.maintenance.purge_backups", purge_backups)
+    context["params"] = {"days": 7}
+    operator = PurgeBackupsOperator(task_id="purge_backups", conn_id="weather")
+    if state == "failed":
+        with pytest.raises(AirflowFailException, match="001_a: failed"):
+            operator.execute(context)
+    else:
+        assert operator.execute(context) == [f"001_a: {state}"]
+    assert asked == [("weather", 7, "ann")]
 
 
 def test_a_recovery_says_what_it_left_alone(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 from uuid import UUID
@@ -16,20 +16,24 @@ from schema_change.core.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Which pass over the table this is, how many rows it filled so far, and the bound behind us."""
+    """Which pass over the table this is, how many rows it filled so far, and the bound behind us.
+
+    Up to ``ahead``, when there is one, every other row is filled already.
+    """
 
     sweep: int
     filled: int
     after: Bound | None
+    ahead: Bound | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_json` wrote."""
-        return cls(data["sweep"], data["filled"], None if data["after"] is None else tuple(data["after"]))
+        return cls(data["sweep"], data["filled"], _bound(data["after"]), _bound(data["ahead"]))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return {"sweep": self.sweep, "filled": self.filled, "after": None if self.after is None else list(self.after)}
+        return {"sweep": self.sweep, "filled": self.filled, "after": self.after, "ahead": self.ahead}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Checkpoint:
         key, upper, position, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status = row
         return cls(
             key=tuple(key),
-            upper=None if upper is None else tuple(upper),
+            upper=_bound(upper),
             position=Position.from_json(position),
             batch_rows=batch_rows,
             rows_done=rows_done,
@@ -97,6 +101,10 @@ class Checkpoint:
             },
         )
         return replace(self, rows_done=self.rows_done + rows, batches=self.batches + 1)
+
+
+def _bound(data: Sequence[str] | None) -> Bound | None:
+    return None if data is None else tuple(data)
 
 
 def _json(bound: Bound | None) -> Jsonb | None:

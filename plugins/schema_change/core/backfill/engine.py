@@ -19,6 +19,7 @@ from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, range
 from schema_change.core.backfill.pace import BatchSize, Meter, Progress
 from schema_change.core.backfill.retries import Retries
 from schema_change.core.backfill.throttle import ThrottleSettings, Watcher
+from schema_change.core.backfill.turns import Part, Turns, pays
 from schema_change.core.backfill.undo import undo_rows
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError
@@ -161,6 +162,7 @@ class _Filler:
         self.ranges: Ranges = ranges_of(work, backfill.table, backfill.key)
         self.fill = Fill(backfill, self.ranges, run_id, seq)
         self.keyless = isinstance(self.ranges, BlockRanges)
+        self.turns = Turns(self.ranges, two=pays(work, backfill, self.ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
         self.rows_per_second: int | None = None
@@ -224,7 +226,7 @@ class _Filler:
     def _batch(self) -> bool:
         """Run one batch; False when it has to be tried again."""
         clock = Clock()
-        upper, rows, end = self.checkpoint.upper, self._rows_wanted(), None
+        upper, part = self.checkpoint.upper, None
         watch = Watch(self.side, self.work.info.backend_pid, self.settings.lock_timeout_ms / 1000 * 0.4)
         started = time.monotonic()
         try:
@@ -233,15 +235,18 @@ class _Filler:
                     return False
                 if upper is not None:
                     clock.start("find the end of the batch", self.settings.statement_ms)
-                    end = self.ranges.end_of_batch(self.work, self.checkpoint.position.after, upper, rows)
-                next_checkpoint = self._fill_range(clock, end)
+                    part = self.turns.next(self.work, self.checkpoint.position, upper, self._rows_wanted())
+                next_checkpoint = self._fill_part(clock, part)
         except psycopg.Error as error:
-            self._failed(error, clock, watch.blockers, end)
+            self.turns.forget()
+            self._failed(error, clock, watch.blockers, part)
             return False
         self._retries.over()
         self.checkpoint = next_checkpoint
-        if end is not None and end != upper:
-            self.size.learn(rows, time.monotonic() - started)
+        if part is not None:
+            self.turns.done(part)
+            if part.end != upper:
+                self.size.learn(part.rows, time.monotonic() - started)
         return True
 
     def _begin(self, clock: Clock) -> bool:
@@ -265,19 +270,20 @@ class _Filler:
         if current is None:
             raise BackfillError("the backfill's checkpoint is gone", hint="roll this run back and start a new one")
         self.checkpoint = current
+        self.turns.forget()
         return False
 
-    def _fill_range(self, clock: Clock, end: Bound | None) -> Checkpoint:
-        """Fill up to the bound, and record it."""
+    def _fill_part(self, clock: Clock, part: Part | None) -> Checkpoint:
+        """Fill a part, and record it; None is an empty table."""
         position = self.checkpoint.position
         filled = 0
-        if end is not None:
+        if part is not None:
             clock.start(f"fill {self.backfill.what}", self.settings.statement_ms)
-            filled = self.fill.run(self.work, position.after, end, with_value=self._with_value)
+            filled = self.fill.run(self.work, part.after, part.end, with_value=self._with_value, turn=part.turn)
+            position = replace(part.behind(position), filled=position.filled + filled)
         clock.start("the backfill's checkpoint")
         following = replace(self.checkpoint, batch_rows=self.size.rows)
-        position = replace(position, filled=position.filled + filled, after=end)
-        if end == self.checkpoint.upper:
+        if position.after == self.checkpoint.upper:
             following = self._end_of_pass(following, position)
         else:
             following = replace(following, position=position)
@@ -313,7 +319,7 @@ class _Filler:
             return self.size.rows
         return max(1, min(self.size.rows, self.rows_per_second // 4))
 
-    def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], end: Bound | None) -> None:
+    def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], part: Part | None) -> None:
         """Make the next try smaller when trying again can help; else raise."""
         if isinstance(error, TRANSIENT):
             self.size.halve()
@@ -327,8 +333,8 @@ class _Filler:
                     hint="look at the plan of the fill expression; an index may be missing",
                 ) from error
             self.size.halve()
-        elif isinstance(error, DATA_ERRORS) and end is not None:
-            self._poisoned(error, end)
+        elif isinstance(error, DATA_ERRORS) and part is not None:
+            self._poisoned(error, part.after, part.end)
         elif self.work.closed:
             raise statement_failed(clock.statement, error) from error
         else:
@@ -337,9 +343,8 @@ class _Filler:
                 hint="correct what the message says, then run this again; it goes on from the last batch",
             ) from error
 
-    def _poisoned(self, error: psycopg.Error, end: Bound) -> None:
+    def _poisoned(self, error: psycopg.Error, after: Bound | None, end: Bound) -> None:
         """Find the row that cannot be filled and raise; return when it cannot be found, to try again."""
-        after = self.checkpoint.position.after
         try:
             found = self.fill.poison(self.work, after, end, lambda: self._begin(Clock()), with_value=self._with_value)
         except TRANSIENT as busy:

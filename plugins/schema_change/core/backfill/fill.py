@@ -28,15 +28,19 @@ class Fill:
     run_id: UUID
     seq: int
 
-    def pending(self, after: Bound | None, upto: Bound, *, with_value: bool) -> sql.Composed:
+    def pending(self, after: Bound | None, upto: Bound, *, with_value: bool, turn: int | None = None) -> sql.Composed:
         """Return the predicate of the rows to fill; ``with_value`` leaves out those whose right answer is NULL."""
-        parts = [self.ranges.within(after, upto), _bracketed(self.backfill.pending)]
+        parts: list[sql.Composable] = [self.ranges.within(after, upto), _bracketed(self.backfill.pending)]
+        if turn is not None and (half := self.ranges.every_other(turn)):
+            parts.append(half)
         if with_value:
             parts.append(sql.SQL("{} IS NOT NULL").format(_bracketed(self.backfill.expression)))
         return sql.SQL(" AND ").join(parts)
 
-    def run(self, work: Connection, after: Bound | None, upto: Bound, *, with_value: bool) -> int:
-        """Fill one range; return the rows updated. Part of the batch's transaction."""
+    def run(
+        self, work: Connection, after: Bound | None, upto: Bound, *, with_value: bool, turn: int | None = None
+    ) -> int:
+        """Fill one range, or the rows of one turn; return the rows updated. Part of the batch's transaction."""
         if (batch := self.backfill.batch) is not None:
             predicate = self.pending(after, upto, with_value=False)
             return work.execute(sql.SQL("{}{}{}").format(sql.SQL(batch.head), predicate, sql.SQL(batch.tail))).rowcount
@@ -44,7 +48,7 @@ class Fill:
             "table": self.ranges.table.identifier,
             "column": sql.Identifier(self.backfill.column),
             "expression": sql.SQL(self.backfill.expression),
-            "predicate": self.pending(after, upto, with_value=with_value),
+            "predicate": self.pending(after, upto, with_value=with_value, turn=turn),
         }
         if not self.backfill.remember:
             return work.execute(sqlfiles.block("queries/backfill", "fill").format(**names)).rowcount

@@ -24,11 +24,12 @@ _AND, _COMMA = sql.SQL(" AND "), sql.SQL(", ")
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """One column of a key; ``operators`` is the schema of its type's comparison operators."""
+    """One column of a key: the schema of its type's comparison operators, and its hash function, when it has one."""
 
     name: str
     type: str
     operators: str = "pg_catalog"
+    hash: str | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -75,6 +76,13 @@ class Ranges(ABC):
             first = self.columns[0]
             parts += [first.compare("<=", upto[0])] + ([] if after is None else [first.compare(">=", after[0])])
         return _AND.join(parts)
+
+    def every_other(self, turn: int) -> sql.Composed | None:
+        """Return the predicate of one half of the rows, 0 or 1, wherever they are; None when the key has no hash."""
+        hashes = [sql.SQL("{}({})").format(sql.SQL(c.hash), c.identifier) for c in self.columns if c.hash]
+        if len(hashes) < len(self.columns):
+            return None
+        return sql.SQL("({}) & 1 = {}").format(sql.SQL(" # ").join(hashes), sql.Literal(turn))
 
     def nth(self, connection: Connection, predicate: sql.Composable, n: int, *, last: bool = False) -> Bound | None:
         """Return the key of the n-th row (from 1) that satisfies the predicate, in key order or the reverse."""

@@ -13,6 +13,11 @@ from schema_change.core.database import Connection
 from schema_change.core.errors import BackupError
 from schema_change.core.names import Table
 
+#: A control character that no text has in practice.
+_SEPARATOR = "\x1f"
+#: Columns in one text: few enough for concat_ws(), and for the bits of a bigint.
+_TOGETHER = 50
+
 
 @dataclass(frozen=True, slots=True)
 class TableChecksum:
@@ -86,7 +91,7 @@ def _one(connection: Connection, table: Table, shape: Shape | None, wanted: tupl
             hint="compare the columns that both sides have",
         )
     query = sqlfiles.block("queries/backup", "checksum").format(
-        row=sql.SQL(", ").join(map(sql.Identifier, names)),
+        hash=_hash(names),
         only=sql.SQL("" if shape.kind == "p" else "ONLY"),
         table=table.identifier,
     )
@@ -94,6 +99,25 @@ def _one(connection: Connection, table: Table, shape: Shape | None, wanted: tupl
     if row is None:
         raise BackupError(f"{table} could not be counted", hint="try again")
     return TableChecksum(table, row[0], row[1], names)
+
+
+def _hash(columns: Sequence[str]) -> sql.Composable:
+    """Return the expression for the hash of a row: of its columns as text, with a bit set for each NULL among them.
+
+    concat_ws() costs less than half of what a row's own text does, which quotes every character. It skips NULLs, hence
+    the bits; it takes at most 100 columns, so the hash of those before is where the next ones begin.
+    """
+    hashed: sql.Composable = sql.SQL("0")
+    for start in range(0, len(columns), _TOGETHER):
+        part = [sql.Identifier(name) for name in columns[start : start + _TOGETHER]]
+        nulls = (sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE 0 END").format(c, 1 << bit) for bit, c in enumerate(part))
+        hashed = sql.SQL("hashtextextended(concat_ws({separator}, {columns}), {before} # ({nulls}))").format(
+            separator=_SEPARATOR,
+            columns=sql.SQL(", ").join(part),
+            before=hashed,
+            nulls=sql.SQL(" + ").join(nulls),
+        )
+    return hashed
 
 
 def differences(before: Sequence[TableChecksum], after: Sequence[TableChecksum]) -> tuple[str, ...]:

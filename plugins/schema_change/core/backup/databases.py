@@ -71,6 +71,11 @@ def create(connection: Connection, name: str, locale: Mapping[str, str | None], 
             f"cannot create database {name}: {str(error).strip()}",
             hint="the server needs the same locale, room on disk, and nobody using template0",
         ) from error
+    describe(connection, name, comment)
+
+
+def describe(connection: Connection, name: str, comment: str) -> None:
+    """Say on a database what it is."""
     connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
 
 

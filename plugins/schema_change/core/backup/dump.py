@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.backup import files, programs
 from schema_change.core.backup.checksums import TableChecksum, checksums
 from schema_change.core.backup.databases import locale_of
-from schema_change.core.backup.manifest import MANIFEST, BackupFile, ForeignServer, Manifest, write_manifest
+from schema_change.core.backup.manifest import BackupFile, ForeignServer, Manifest, write_manifest
 from schema_change.core.backup.scope import backup_scope
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target
@@ -31,22 +30,26 @@ from schema_change.core.wording import counted, sized
 
 log = logging.getLogger(__name__)
 
-SCHEMA_FILE = "schema.dump"
-DATA_FILE = "data.dump"
+#: The folder that pg_dump's directory format writes, for any number of jobs of pg_restore.
+DUMP = "dump"
+LARGE_OBJECTS = "large_objects.dump"
 
 #: gzip's fastest level: every client of every version can read it, which zstd and lz4 do not promise.
-_FORMAT = ("--format=custom", "--compress=1", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s")
+_COMMON = ("--compress=1", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s")
 _FILTER_FILE_SINCE = 17
+#: Names in one pattern: pg_dump sends a query for each pattern, and each pattern is a regular expression.
+_NAMES = 200
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Where a backup comes from and goes to."""
+    """Where a backup comes from and goes to; ``name`` is what its sessions on the server are called."""
 
     target: Target
     session: Connection
     client: Installation
     folder: UPath
+    name: str
     note: Callable[[str], None]
 
 
@@ -73,17 +76,18 @@ def take_backup(
 ) -> Manifest:
     """Back up the whole schema and the rows of the tables (see ``backup_scope``), or with ``everything`` all rows.
 
-    Writes ``schema.dump``, ``data.dump`` (when there is a table) and last ``manifest.json`` into the folder, replacing
-    an earlier try. One session holds the snapshot; the dumps and the checksums see exactly the same rows, whoever
-    writes meanwhile. On failure no file is left and BackupError is raised.
+    Writes the folder ``dump``, ``large_objects.dump`` (with ``everything``, when there are any) and last
+    ``manifest.json`` into the folder, replacing an earlier try. One session holds the snapshot; the dump and the
+    checksums see exactly the same rows, whoever writes meanwhile. On failure no file is left and BackupError is raised.
     """
-    names = (MANIFEST, SCHEMA_FILE, DATA_FILE)
+    files.remove(folder)
     files.prepare(folder)
-    files.discard(folder, names)
     try:
         with target.connect("backup") as session:
+            name = f"schema_change:dump:{run_id}"
+            session.execute(sqlfiles.block("queries/backup", "end_earlier_try"), {"name": name})
             restore_point = _restore_point(session, run_id)
-            job = _Job(target, session, client_for(session.info.server_version), folder, note)
+            job = _Job(target, session, client_for(session.info.server_version), folder, name, note)
             with _snapshot(session, tables, everything) as snapshot:
                 note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {job.client.major}")
                 written, checked = _dump_and_count(job, snapshot)
@@ -91,7 +95,7 @@ def take_backup(
                     job, snapshot, written=written, checked=checked, run_id=run_id, restore_point=restore_point
                 )
     except BaseException as error:
-        files.discard(folder, names)
+        files.remove(folder)
         if isinstance(error, psycopg.Error):
             raise BackupError(f"the backup of {target.conn_id} failed: {error}", hint="see the cause above") from error
         raise
@@ -131,7 +135,7 @@ def _dump_and_count(job: _Job, snapshot: _Snapshot) -> tuple[tuple[BackupFile, .
     with ThreadPoolExecutor(1, thread_name_prefix="checksums") as pool:
         counting = pool.submit(checksums, job.session, snapshot.tables)
         try:
-            written = tuple(_dumps(job, snapshot))
+            written = _dump(job, snapshot)
             return written, counting.result()
         except BaseException:
             # A cancel that arrives between two statements is lost, so again until the counting has ended.
@@ -141,35 +145,53 @@ def _dump_and_count(job: _Job, snapshot: _Snapshot) -> tuple[tuple[BackupFile, .
             raise
 
 
-def _dumps(job: _Job, snapshot: _Snapshot) -> Iterator[BackupFile]:
-    """Write the dumps one after the other.
+def _dump(job: _Job, snapshot: _Snapshot) -> tuple[BackupFile, ...]:
+    """Dump in parallel into a folder and bring that to its place; stream the large objects there.
 
     Schemas and extensions are selected by name: that leaves out foreign servers and user mappings, which hold secrets.
     """
-    catalog = {"schema": snapshot.inventory["schemas"], "extension": snapshot.inventory["extensions"]}
-    parts: dict[str, tuple[list[str], Mapping[str, Sequence[str]]]] = {SCHEMA_FILE: (["--schema-only"], catalog)}
-    if snapshot.everything:
-        parts[DATA_FILE] = (["--data-only", "--blobs"], catalog)
-    elif snapshot.tables:
-        parts[DATA_FILE] = (["--data-only"], {"table": [t.quoted for t in snapshot.tables]})
-    tool = job.client.tool("pg_dump")
-    with job.target.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as temp:
-        for name, (flags, selected) in parts.items():
-            chosen = _selection(job.client, selected, Path(temp) / f"{name}.filter")
-            arguments = [tool, *_FORMAT, *flags, f"--snapshot={snapshot.name}", *chosen]
-            with programs.output_of(arguments, environment) as output:
-                file = files.write_stream(job.folder, name, output)
-            job.note(f"{name}: {sized(file.bytes)}, sha256 {file.sha256[:12]}…")
-            yield file
+    tool, common = job.client.tool("pg_dump"), (*_COMMON, f"--snapshot={snapshot.name}")
+    with job.target.client_environment() as environment, files.workshop(job.folder) as folder:
+        environment["PGAPPNAME"] = job.name
+        chosen = _selection(job, snapshot, folder / "filter")
+        # What is only on its way to other storage need not survive a crash of this machine.
+        safely = () if files.is_local(job.folder) else ("--no-sync",)
+        form = ("--format=directory", f"--jobs={programs.jobs()}", f"--file={folder / DUMP}", *safely)
+        programs.run([tool, *form, *common, *chosen], environment)
+        written = files.store(folder / DUMP, job.folder)
+        if snapshot.everything and snapshot.inventory["large_objects"]:
+            # The directory format has a file for each of them.
+            only = ("--format=custom", "--data-only", "--blobs", "--exclude-table-data=*.*")
+            with programs.output_of([tool, *only, *common], environment) as output:
+                written += (files.write_stream(job.folder, LARGE_OBJECTS, output),)
+    job.note(f"{counted(len(written), 'file')}, {sized(sum(file.bytes for file in written))}")
+    return written
 
 
-def _selection(client: Installation, selected: Mapping[str, Sequence[str]], filter_file: Path) -> list[str]:
+def _selection(job: _Job, snapshot: _Snapshot, filter_file: Path) -> list[str]:
     """Return the arguments that select objects; thousands of tables do not fit a command line, but a filter file."""
-    pairs = [(kind, n if kind == "table" else quote(n)) for kind, names in selected.items() for n in names]
-    if client.major < _FILTER_FILE_SINCE:
-        return [f"--{kind}={name}" for kind, name in pairs]
-    filter_file.write_text("".join(f"include {kind} {name}\n" for kind, name in pairs), encoding="utf-8")
+    inventory = snapshot.inventory
+    chosen = [("include", kind, quote(n)) for kind in ("schema", "extension") for n in inventory[f"{kind}s"]]
+    chosen += [("exclude", "table_data", pattern) for pattern in _without_rows(job.session, snapshot)]
+    if job.client.major < _FILTER_FILE_SINCE:
+        flags = {"schema": "--schema", "extension": "--extension", "table_data": "--exclude-table-data"}
+        return [f"{flags[kind]}={pattern}" for _, kind, pattern in chosen]
+    lines = (f"{verb} {kind} {pattern}".replace("\\", r"\\").replace("\n", r"\n") for verb, kind, pattern in chosen)
+    filter_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [f"--filter={filter_file}"]
+
+
+def _without_rows(session: Connection, snapshot: _Snapshot) -> Iterator[str]:
+    """Yield patterns of the tables and sequences of which only the definitions are dumped, many names in each."""
+    if snapshot.everything:
+        return
+    rows = session.execute(
+        sqlfiles.block("queries/backup", "without_rows"),
+        {"schemas": [t.schema for t in snapshot.tables], "names": [t.name for t in snapshot.tables]},
+    ).fetchall()
+    for schema, names in rows:
+        for start in range(0, len(names), _NAMES):
+            yield f"{quote(schema)}.({'|'.join(map(quote, names[start : start + _NAMES]))})"
 
 
 def _manifest(

@@ -1,20 +1,25 @@
-"""The files of a backup, on any fsspec storage: streamed, hashed on the way, never whole in memory."""
+"""The files of a backup, on any fsspec storage: hashed on the way, a few at a time, never whole in memory."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from upath import UPath
 
-from schema_change.core.backup.manifest import BackupFile
+from schema_change.core.backup.manifest import MANIFEST, BackupFile
+from schema_change.core.backup.programs import jobs
 from schema_change.core.errors import BackupError
 
 CHUNK_BYTES = 1 << 20
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def is_local(path: UPath) -> bool:
@@ -28,11 +33,52 @@ def prepare(folder: UPath) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def discard(folder: UPath, names: Sequence[str]) -> None:
-    """Remove files of an unfinished backup, those that exist."""
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / name).unlink()
+def remove(folder: UPath) -> None:
+    """Remove a backup, finished or not: the manifest first, so that no part of it is ever taken for the whole."""
+    storage, path = folder.fs, folder.path
+    storage.invalidate_cache()
+    with contextlib.suppress(FileNotFoundError):
+        (folder / MANIFEST).unlink()
+    with contextlib.suppress(FileNotFoundError):
+        storage.rm(path, recursive=True)
+
+
+@contextlib.contextmanager
+def workshop(folder: UPath) -> Iterator[Path]:
+    """Yield an empty folder for a dump: in a local folder itself, else among this machine's temporary files.
+
+    It is another one each time: what a killed try has left at work cannot write into the next one's.
+    """
+    within = folder.path if is_local(folder) else None
+    with tempfile.TemporaryDirectory(prefix="schema_change_dump_", dir=within) as made:
+        yield Path(made)
+
+
+def store(dump: Path, folder: UPath) -> tuple[BackupFile, ...]:
+    """Bring a dump's folder to its place in the folder, several files at a time; return their sizes and sha256.
+
+    A local one is moved. From others the files are gone as soon as each has been sent.
+    """
+    if is_local(folder):
+        dump = dump.rename(Path(folder.path) / dump.name)
+
+    def one(path: Path) -> BackupFile:
+        name = f"{dump.name}/{path.name}"
+        with path.open("rb") as source:
+            if is_local(folder):
+                return BackupFile(name, *_copy(source, None))
+            written = write_stream(folder, name, source)
+        path.unlink()
+        return written
+
+    # The largest first, so that nobody waits for it at the end.
+    return tuple(_each(one, sorted(dump.iterdir(), key=lambda path: path.stat().st_size, reverse=True)))
+
+
+def _each(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Call a function for every item, for some at once; after a failure no other one is begun."""
+    with ThreadPoolExecutor(jobs(), thread_name_prefix="files") as pool:
+        return list(pool.map(function, items))
 
 
 def _copy(source: IO[bytes], sink: IO[bytes] | None) -> tuple[int, str]:
@@ -73,16 +119,16 @@ def verify_file(folder: UPath, file: BackupFile, sink: IO[bytes] | None = None) 
 
 
 @contextlib.contextmanager
-def local_files(folder: UPath, files: Sequence[BackupFile]) -> Iterator[dict[str, Path]]:
-    """Yield verified files by name as local paths, which parallel restores need; remote ones are copied meanwhile."""
+def local_files(folder: UPath, files: Sequence[BackupFile]) -> Iterator[Path]:
+    """Yield a local folder with these files, verified, which is what pg_restore reads; remote ones are copied to it."""
     with tempfile.TemporaryDirectory(prefix="schema_change_restore_") as scratch:
-        paths: dict[str, Path] = {}
-        for file in files:
-            if is_local(folder):
-                verify_file(folder, file)
-                paths[file.name] = Path((folder / file.name).path)
-            else:
-                paths[file.name] = Path(scratch) / file.name
-                with paths[file.name].open("wb") as sink:
-                    verify_file(folder, file, sink)
-        yield paths
+
+        def fetch(file: BackupFile) -> None:
+            path = Path(scratch) / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as sink:
+                verify_file(folder, file, sink)
+
+        local = is_local(folder)
+        _each((lambda file: verify_file(folder, file)) if local else fetch, files)
+        yield Path(folder.path) if local else Path(scratch)

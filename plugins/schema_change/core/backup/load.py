@@ -1,4 +1,4 @@
-"""Load a backup into an empty database with pg_restore: definitions, rows, then keys, indexes and triggers."""
+"""Load a backup into an empty database with pg_restore, in parallel, and compare it with the manifest."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from psycopg.conninfo import make_conninfo
 from schema_change.core import sqlfiles
 from schema_change.core.backup import programs
 from schema_change.core.backup.checksums import checksums, differences
-from schema_change.core.backup.dump import DATA_FILE, SCHEMA_FILE
+from schema_change.core.backup.dump import DUMP, LARGE_OBJECTS
 from schema_change.core.backup.manifest import Manifest
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Target
 from schema_change.core.errors import BackupError
 from schema_change.core.wording import counted
 
-_JOBS = 2
 _PUBLIC = re.compile(r"^\d+; \d+ \d+ SCHEMA - public (?P<owner>.+)$")
+#: A scratch copy does without them, a whole restore refreshes them once foreign servers are set up.
+_REFRESH = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|EXTENSION) - ")
 #: Nothing is lost when a crash loses the last commits of a database nobody uses yet.
 _OPTIONS = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0"
@@ -53,10 +54,8 @@ class Loader:
         return [line for line in listing.splitlines() if line and not line.startswith(";")]
 
 
-def load(
-    database: Target, manifest: Manifest, paths: Mapping[str, Path], *, owners: bool, note: Callable[[str], None]
-) -> None:
-    """Fill an empty database from verified local files and compare rows and checksums with the manifest.
+def load(database: Target, manifest: Manifest, folder: Path, *, owners: bool, note: Callable[[str], None]) -> None:
+    """Fill an empty database from a local folder of verified files; compare rows and checksums with the manifest.
 
     Foreign servers are created without options when the database has none of that name. Rows go in before keys and
     triggers exist, so no trigger fires and no order of tables matters. Raises BackupError.
@@ -73,19 +72,18 @@ def load(
         note(f"pg_restore {client.major} is newer than the server; if it fails, install version {server // 10000}")
     with database.client_environment() as environment, tempfile.TemporaryDirectory(prefix="schema_change_") as scratch:
         loader = Loader(database, client, {**environment, "PGOPTIONS": _OPTIONS}, owners)
-        schema, entries = paths[SCHEMA_FILE], loader.contents(paths[SCHEMA_FILE])
-        rest = [e for e in entries if not _PUBLIC.match(e)]
+        dump = folder / DUMP
+        entries = loader.contents(dump)
         _settle_public(database, entries, owners=owners)
-        first = [e for e in rest if _FIRST.match(e)]
-        loader.restore(schema, "--use-list", _list(scratch, "first", first))
-        _stub_servers(database, manifest)
-        then = _list(scratch, "then", [e for e in rest if not _FIRST.match(e)])
-        loader.restore(schema, "--section=pre-data", "--use-list", then)
-        note(f"{database.database}: definitions restored")
-        if DATA_FILE in paths:
-            loader.restore(paths[DATA_FILE], f"--jobs={_JOBS}", "--data-only")
-            note(f"{database.database}: {counted(manifest.rows, 'row')} restored")
-        loader.restore(schema, f"--jobs={_JOBS}", "--section=post-data", "--use-list", then)
+        rest = [e for e in entries if not _PUBLIC.match(e) and not _REFRESH.match(e)]
+        if manifest.foreign_servers:
+            loader.restore(dump, "--use-list", _list(scratch, "first", [e for e in rest if _FIRST.match(e)]))
+            _stub_servers(database, manifest)
+            rest = [e for e in rest if not _FIRST.match(e)]
+        loader.restore(dump, f"--jobs={programs.jobs()}", "--use-list", _list(scratch, "list", rest))
+        if any(file.name == LARGE_OBJECTS for file in manifest.files):
+            loader.restore(folder / LARGE_OBJECTS)
+    note(f"{database.database}: {counted(manifest.rows, 'row')} restored")
     with database.connect("restore") as session:
         found = checksums(session, [t.table for t in manifest.tables], manifest.columns)
         if unequal := differences(manifest.tables, found):
@@ -93,7 +91,6 @@ def load(
                 f"the restored copy {database.database} differs from the backup: {'; '.join(unequal)}",
                 hint="do not use this backup; take another one and compare client and server versions",
             )
-        session.execute("ANALYZE")
     tables = counted(len(found), "table")
     note(f"{database.database}: the rows and checksums of {tables} are those of the backup")
 
@@ -115,8 +112,6 @@ def _settle_public(database: Target, entries: list[str], *, owners: bool) -> Non
 
 
 def _stub_servers(database: Target, manifest: Manifest) -> None:
-    if not manifest.foreign_servers:
-        return
     with database.connect("restore") as session:
         names = [s.wrapper for s in manifest.foreign_servers]
         missing = session.execute(sqlfiles.block("queries/backup", "missing_wrappers"), {"names": names}).fetchall()

@@ -67,13 +67,6 @@ class Manifest:
     left_out: tuple[str, ...]
     format: int = FORMAT
 
-    def file(self, name: str) -> BackupFile:
-        """Return a file of the backup. Raises BackupError when it has none of that name."""
-        for file in self.files:
-            if file.name == name:
-                return file
-        raise BackupError(f"the backup has no file {name}", hint="take a new backup")
-
     @property
     def columns(self) -> dict[Table, tuple[str, ...]]:
         """Return the columns that were dumped and checksummed, by table."""

@@ -16,7 +16,7 @@ from upath import UPath
 from schema_change.core import sqlfiles
 from schema_change.core.backup import databases, rows, switch
 from schema_change.core.backup.checksums import TableChecksum, checksums, differences, shapes_of
-from schema_change.core.backup.dump import DATA_FILE
+from schema_change.core.backup.dump import DUMP
 from schema_change.core.backup.files import local_files
 from schema_change.core.backup.load import load
 from schema_change.core.backup.manifest import Manifest, read_manifest
@@ -103,13 +103,13 @@ def restore_tables(
         _check_shapes(session, chosen)
         results: list[RestoreResult] = []
         try:
-            with local_files(folder, [manifest.file(DATA_FILE)]) as paths:
+            with local_files(folder, manifest.files) as files:
                 LockSafeExecutor(session, side, locks or LockSettings(), note).transaction(
                     (),
                     tables=rows.involved(session, [t.table for t in chosen]),
                     lock=LockMode.ACCESS_EXCLUSIVE,
                     long=True,
-                    within=lambda work, _: results.append(_replace(work, client, manifest, chosen, paths[DATA_FILE])),
+                    within=lambda work, _: results.append(_replace(work, client, manifest, chosen, files / DUMP)),
                 )
         except LockNotAvailable:
             raise
@@ -200,8 +200,8 @@ def restore_database(
         databases.create(admin, new, databases.locale_of(admin, target.database), "schema_change: being restored")
         try:
             before, created = _live_state(target, manifest)
-            with local_files(folder, manifest.files) as paths:
-                load(target.with_database(new), manifest, paths, owners=True, note=note)
+            with local_files(folder, manifest.files) as files:
+                load(target.with_database(new), manifest, files, owners=True, note=note)
             databases.carry_properties(admin, databases.properties(admin, target.database), new)
             notices = [*created, *_complete(target, target.with_database(new), manifest)]
             notices += switch.swap(admin, target, new, kept, terminate=terminate_sessions)
@@ -236,6 +236,8 @@ def _live_state(target: Target, manifest: Manifest) -> tuple[tuple[RestoredTable
 def _complete(live: Target, copy: Target, manifest: Manifest) -> list[str]:
     """Add to the copy what a backup does not hold; return what is still missing."""
     notices = [*switch.carry_foreign_access(live, copy), *switch.refresh(copy, manifest)]
+    with copy.connect("restore") as session:
+        session.execute("ANALYZE")
     if lost := [text for text in manifest.left_out if not text.startswith(switch.CARRIED)]:
         notices.append(f"not in the backup, create again where needed: {'; '.join(lost)}")
     return notices

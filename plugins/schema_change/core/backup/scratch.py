@@ -60,16 +60,40 @@ def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[
         databases.create(session, name, manifest.locale, f"schema_change: scratch copy for run {manifest.run_id}")
         owners = _prepare_roles(session, manifest, note)
     try:
-        with local_files(folder, manifest.files) as paths:
-            load(copy, manifest, paths, owners=owners, note=note)
+        with local_files(folder, manifest.files) as files:
+            load(copy, manifest, files, owners=owners, note=note)
     except BaseException as error:
         drop_scratch(server, name)
         if isinstance(error, psycopg.Error):
             raise BackupError(f"the backup could not be restored: {error}", hint="see the cause above") from error
         raise
+    with server.connect("scratch") as session:
+        databases.describe(session, name, _as_restored(manifest))
     for text in _unlike(manifest):
         note(text)
     return copy
+
+
+def scratch_to_change(folder: UPath, server: Target, name: str, note: Callable[[str], None] = log.info) -> Target:
+    """Return a scratch database to change: the one the backup was verified in, once, else one restored anew.
+
+    Its planner has statistics, as that of the original has.
+    """
+    manifest = read_manifest(folder)
+    with server.connect("scratch") as session:
+        found = session.execute(sqlfiles.block("queries/backup", "comment_on_database"), {"name": name}).fetchone()
+        if not found or found[0] != _as_restored(manifest):
+            restore_to_scratch(folder, server, name, note)
+        databases.describe(session, name, f"schema_change: changed by run {manifest.run_id}")
+    copy = server.with_database(name)
+    with copy.connect("scratch") as session:
+        for backed in manifest.tables:
+            session.execute(sql.SQL("ANALYZE {}").format(backed.table.identifier))
+    return copy
+
+
+def _as_restored(manifest: Manifest) -> str:
+    return f"schema_change: the backup of run {manifest.run_id} at {manifest.lsn}, {manifest.taken_at}, unchanged"
 
 
 def _prepare_roles(session: Connection, manifest: Manifest, note: Callable[[str], None]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -176,6 +176,51 @@ class Relation:
         return replace(self, columns=tuple(column if c.name == column.name else c for c in self.columns))
 
 
+class Unread(Exception):
+    """A relation was looked at that was not read; without a table, all of them. The reader's caller reads more."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        super().__init__(f"{table or 'the whole catalog'} was not read")
+        self.table = table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartlyRead(Mapping[Table, Relation]):
+    """All relations by name, of which only some were read: to look at another one, or at all, raises Unread.
+
+    ``indexes`` gives the table of each index of the ``unread`` ones. What refers to a relation was read as well, but
+    for those ``beside`` the ones that were asked for.
+    """
+
+    read: Mapping[Table, Relation]
+    unread: frozenset[Table]
+    indexes: Mapping[Table, Table]
+    beside: frozenset[Table]
+
+    def __getitem__(self, table: Table) -> Relation:
+        if table in self.unread:
+            raise Unread(table)
+        return self.read[table]
+
+    def __contains__(self, table: object) -> bool:
+        return table in self.read or table in self.unread
+
+    def __iter__(self) -> Iterator[Table]:
+        yield from self.read
+        yield from self.unread
+
+    def __len__(self) -> int:
+        return len(self.read) + len(self.unread)
+
+    def values(self) -> ValuesView[Relation]:
+        """Raise Unread: somebody wants to see them all."""
+        raise Unread
+
+    def items(self) -> ItemsView[Table, Relation]:
+        """Raise Unread: somebody wants to see them all."""
+        raise Unread
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """The relations of a database by name, and its other objects.
@@ -192,27 +237,56 @@ class Catalog:
         """Return a relation, or None."""
         return self.relations.get(table)
 
+    @property
+    def read(self) -> Mapping[Table, Relation]:
+        """Return the relations that were read; a plan changes no other."""
+        return self.relations.read if isinstance(self.relations, PartlyRead) else self.relations
+
+    def around(self, table: Table) -> Iterable[Relation]:
+        """Return relations among which are all whose definition names a table (family, views, keys)."""
+        known = self.relations
+        if isinstance(known, PartlyRead) and (table in known.unread or table in known.beside):
+            raise Unread(table)
+        return self.read.values()
+
+    def has_index(self, name: Table) -> bool:
+        """Tell whether a relation has an index of that name."""
+        unread = self.relations.indexes if isinstance(self.relations, PartlyRead) else ()
+        return name in unread or self.owner_of(name) is not None
+
+    def owner_of(self, index: Table) -> Relation | None:
+        """Return the relation of an index, or None."""
+        found = (r for r in self.read.values() if r.table.schema == index.schema and r.index(index.name))
+        owner = next(found, None)
+        if owner is None and isinstance(self.relations, PartlyRead) and index in self.relations.indexes:
+            raise Unread(self.relations.indexes[index])
+        return owner
+
     def below(self, table: Table) -> tuple[Relation, ...]:
         """Return the partitions of a table, or the tables that inherit from it, and those below them."""
         found: dict[Table, Relation] = {}
-        for relation in self.relations.values():
+        for relation in self.around(table):
             if relation.partition_of == table or table in relation.inherits:
                 found |= {r.table: r for r in (relation, *self.below(relation.table))}
         return tuple(found.values())
 
     def with_relation(self, relation: Relation) -> Catalog:
         """Return the catalog with a relation added or replaced; planning uses it to look one operation ahead."""
-        return replace(self, relations={**self.relations, relation.table: relation})
+        return self._with({**self.read, relation.table: relation})
 
     def without(self, table: Table) -> Catalog:
         """Return the catalog without a relation."""
-        return replace(self, relations={t: r for t, r in self.relations.items() if t != table})
+        return self._with({t: r for t, r in self.read.items() if t != table})
+
+    def _with(self, read: Mapping[Table, Relation]) -> Catalog:
+        known = self.relations
+        return replace(self, relations=replace(known, read=read) if isinstance(known, PartlyRead) else read)
 
     def restricted(self, scope: Collection[Table]) -> Catalog:
         """Return only the relations of a plan's scope; an empty scope means everything, extensions and objects too."""
         if not scope:
             return self
-        relations = {t: r for t, r in self.relations.items() if t in scope}
+        relations = {t: r for t in scope if (r := self.relations.get(t)) is not None}
         return replace(self, relations=relations, objects={}, extensions=())
 
     def to_json(self) -> dict[str, Any]:

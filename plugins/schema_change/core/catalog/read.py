@@ -6,14 +6,25 @@ import contextlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
 from schema_change.core import sqlfiles
-from schema_change.core.catalog.model import OWN_PARTS, Catalog, Column, Constraint, Index, Relation, Trigger, Use
+from schema_change.core.catalog.model import (
+    OWN_PARTS,
+    Catalog,
+    Column,
+    Constraint,
+    Index,
+    PartlyRead,
+    Relation,
+    Trigger,
+    Unread,
+    Use,
+)
 from schema_change.core.database import Connection, server_version
 from schema_change.core.errors import ConfigurationError, LockNotAvailable
 from schema_change.core.names import Table
@@ -22,20 +33,51 @@ from schema_change.core.names import Table
 OLDEST = 15
 
 _RETRIES = 2
+#: A plan that looks at one more table each time is better off with all of them.
+_ROUNDS = 4
 _VARCHAR_LIST = re.compile(r"\(ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\]\)::text\[\]")
 _VARCHAR_ITEM = re.compile(r"('(?:[^']|'')*'::character varying)")
 
+_T = TypeVar("_T")
 _Row = Sequence[Any]
 _ByRelation = Mapping[int, list[_Row]]
 
 
-def read_catalog(connection: Connection) -> Catalog:
-    """Return the catalog of the whole database, but for system schemas, temporary schemas and ``schema_change``.
+def read_catalog(connection: Connection, scope: Collection[Table] = ()) -> Catalog:
+    """Return the catalog of a scope, as ``Catalog.restricted`` does: an empty one means the whole database.
 
-    ``connection`` is an autocommit session outside a transaction; the queries share one read-only snapshot with an
-    empty search_path. Raises LockNotAvailable when a table stays locked exclusively longer than the session's
-    lock_timeout, and ConfigurationError for a server that is too old.
+    System schemas, temporary schemas and ``schema_change`` are left out. ``connection`` is an autocommit session
+    outside a transaction; the queries share one read-only snapshot with an empty search_path. Raises LockNotAvailable
+    when a table stays locked exclusively longer than the session's lock_timeout, and ConfigurationError for a server
+    that is too old.
     """
+    return _patiently(connection, lambda: _scope(connection, scope))
+
+
+def read_around(connection: Connection, tables: Collection[Table]) -> Catalog:
+    """Return the catalog with these tables, if they exist, and all that refers to them; the rest by name only.
+
+    See :class:`PartlyRead`, and :func:`read_catalog` for the connection and what is raised.
+    """
+    return _patiently(connection, lambda: _around(connection, tables))
+
+
+def on_catalog(connection: Connection, tables: Collection[Table], work: Callable[[Catalog], _T]) -> _T:
+    """Return what ``work`` makes of the catalog around some tables; when it looks further, more is read for it.
+
+    ``work`` has no side effects: it starts again with a catalog that has what it missed.
+    """
+    for _ in range(_ROUNDS):
+        try:
+            return work(read_around(connection, tables))
+        except Unread as missing:
+            if missing.table is None:
+                break
+            tables = {*tables, missing.table}
+    return work(read_catalog(connection))
+
+
+def _patiently(connection: Connection, read: Callable[[], Catalog]) -> Catalog:
     version = server_version(connection)
     if version < OLDEST * 10000:
         raise ConfigurationError(
@@ -46,8 +88,8 @@ def read_catalog(connection: Connection) -> Catalog:
         for _ in range(_RETRIES):
             # pg_get_*def() look at the newest catalog rather than at our snapshot: they fail for what was just dropped.
             with contextlib.suppress(psycopg.errors.InternalError_, psycopg.errors.UndefinedTable):
-                return _read(connection, version)
-        return _read(connection, version)
+                return read()
+        return read()
     except psycopg.errors.LockNotAvailable as error:
         holders = [f"{name} (session {pid} of {user})" for name, pid, user in _rows(connection, "exclusive")]
         raise LockNotAvailable(
@@ -56,18 +98,48 @@ def read_catalog(connection: Connection) -> Catalog:
         ) from error
 
 
-def _read(connection: Connection, version: int) -> Catalog:
+def _scope(connection: Connection, scope: Collection[Table]) -> Catalog:
     with connection.transaction():
         connection.execute(sqlfiles.block("queries/catalog", "begin"))
-        relations = {row[0]: _relation(row) for row in _rows(connection, "relations")}
-        columns = _grouped(connection, "columns")
-        constraints = _grouped(connection, "constraints")
-        indexes = _grouped(connection, "indexes")
-        triggers = _grouped(connection, "triggers")
-        parts = _grouped(connection, "parts")
-        uses = _grouped(connection, "uses")
-        objects = {f"{row[0]} {row[1]}": _object(row) for row in _rows(connection, "objects")}
-        extensions = tuple(row[0] for row in _rows(connection, "extensions"))
+        if scope:
+            names = {"schemas": [t.schema for t in scope], "names": [t.name for t in scope]}
+            oids = [row[0] for row in _rows(connection, "oids", **names)]
+            return Catalog(server_version(connection), _relations(connection, oids))
+        return _catalog(connection, _relations(connection, None))
+
+
+def _around(connection: Connection, tables: Collection[Table]) -> Catalog:
+    with connection.transaction():
+        connection.execute(sqlfiles.block("queries/catalog", "begin"))
+        found = {oid: (Table(schema, name), indexes) for oid, schema, name, indexes in _rows(connection, "names")}
+        wanted = [oid for oid, (table, _) in found.items() if table in tables]
+        near = {oid: surrounded for oid, surrounded in _rows(connection, "around", oids=wanted) if oid in found}
+        read = _relations(connection, list(near))
+        unread = {table: indexes for oid, (table, indexes) in found.items() if oid not in near}
+        relations = PartlyRead(
+            read,
+            unread=frozenset(unread),
+            indexes={Table(t.schema, index): t for t, indexes in unread.items() for index in indexes},
+            beside=frozenset(found[oid][0] for oid, surrounded in near.items() if not surrounded),
+        )
+        return _catalog(connection, relations)
+
+
+def _catalog(connection: Connection, relations: Mapping[Table, Relation]) -> Catalog:
+    objects = {f"{row[0]} {row[1]}": _object(row) for row in _rows(connection, "objects")}
+    extensions = tuple(row[0] for row in _rows(connection, "extensions"))
+    return Catalog(server_version(connection), relations, dict(sorted(objects.items())), extensions)
+
+
+def _relations(connection: Connection, oids: list[int] | None) -> dict[Table, Relation]:
+    """Return relations by name, in order; None means all of them."""
+    relations = {row[0]: _relation(row) for row in _rows(connection, "relations", oids=oids)}
+    columns = _grouped(connection, "columns", oids)
+    constraints = _grouped(connection, "constraints", oids)
+    indexes = _grouped(connection, "indexes", oids)
+    triggers = _grouped(connection, "triggers", oids)
+    parts = _grouped(connection, "parts", oids)
+    uses = _grouped(connection, "uses", oids)
     complete = (
         _with_parts(
             replace(
@@ -84,17 +156,16 @@ def _read(connection: Connection, version: int) -> Catalog:
         )
         for oid, relation in relations.items()
     )
-    by_name = {r.table: r for r in sorted(complete, key=lambda r: r.table)}
-    return Catalog(version, by_name, dict(sorted(objects.items())), extensions)
+    return {r.table: r for r in sorted(complete, key=lambda r: r.table)}
 
 
-def _rows(connection: Connection, name: str) -> list[Any]:
-    return connection.execute(sqlfiles.block("queries/catalog", name)).fetchall()
+def _rows(connection: Connection, name: str, **parameters: object) -> list[Any]:
+    return connection.execute(sqlfiles.block("queries/catalog", name), parameters or None).fetchall()
 
 
-def _grouped(connection: Connection, name: str) -> _ByRelation:
+def _grouped(connection: Connection, name: str, oids: list[int] | None) -> _ByRelation:
     groups: defaultdict[int, list[_Row]] = defaultdict(list)
-    for row in _rows(connection, name):
+    for row in _rows(connection, name, oids=oids):
         groups[row[0]].append(row)
     return groups
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from schema_change.core.errors import ChangeFileError
+from schema_change.core.names import Table
 from schema_change.core.operations.base import Operation
 from schema_change.core.surroundings.models import Surroundings
 
@@ -135,6 +136,11 @@ class Change:
         """Return version and name, which is the folder's name."""
         return f"{self.version}_{self.name}"
 
+    @property
+    def mentioned(self) -> frozenset[Table]:
+        """Return every name in the operations that could be a table's; most are not, and some tables are missing."""
+        return frozenset(t for o in self.operations for text in _texts(o.model_dump(mode="json")) for t in _table(text))
+
     def canonical(self) -> dict[str, Any]:
         """Return the change as plain JSON data, without what follows from the place of the folder.
 
@@ -177,3 +183,19 @@ class Change:
                 file=str(self.folder / CHANGE_FILE),
                 hint=f"repair {self.blocked_by} first",
             )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _table(text: str) -> tuple[Table, ...]:
+    try:
+        return (Table.parse(text),)
+    except ValueError:
+        return ()

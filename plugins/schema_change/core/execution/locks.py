@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import psycopg
 from psycopg import sql
@@ -56,9 +56,12 @@ class LockSafeExecutor:
         self.parking = parking or Parking()
         self._work, self._side, self._settings, self._note, self._audit = work, side, settings, note, audit
         self._pid = work.info.backend_pid
-        row = side.execute(sqlfiles.block("queries/locks", "deadlock_timeout_ms")).fetchone()
-        # Autovacuum gives way to whoever has waited that long, so the harmless first lock waits longer.
-        self._guard_ms = (row[0] if row else 1_000) + 1_000
+
+    @cached_property
+    def _guard_ms(self) -> int:
+        """How long the harmless first lock waits: autovacuum gives way to whoever has waited the deadlock_timeout."""
+        row = self._side.execute(sqlfiles.block("queries/locks", "deadlock_timeout_ms")).fetchone()
+        return (row[0] if row else 1_000) + 1_000
 
     def in_process(self) -> LockSafeExecutor:
         """Return the same executor for work that waits here, however long, because it cannot be begun again."""

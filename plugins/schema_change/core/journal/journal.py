@@ -90,6 +90,11 @@ class StageRow:
     started_at: datetime
     finished_at: datetime | None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether it has begun and is to go on."""
+        return self.status == "started" and "until" in self.result
+
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
@@ -109,6 +114,14 @@ def get_run(connection: Connection, run_id: UUID) -> RunRow | None:
     """Return a run, or None."""
     with connection.cursor(row_factory=class_row(RunRow)) as cursor:
         return cursor.execute(_sql("get_run"), {"run_id": run_id}).fetchone()
+
+
+def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """Return a run, or None, also where there is no registry; ``connection`` is outside a transaction."""
+    try:
+        return get_run(connection, run_id)
+    except psycopg.errors.UndefinedTable:
+        return None
 
 
 def list_runs(connection: Connection, limit: int = 50) -> list[RunRow]:
@@ -217,10 +230,9 @@ class Journal:
         words = {"run_id": self.run_id, "stage": stage, "result": Jsonb(result)}
         self.connection.execute(sqlfiles.block("queries/surroundings", "wait_stage"), words)
 
-    def waiting(self, stage: str) -> dict[str, Any] | None:
-        """Return what a stage said that has begun and is to go on; None when it does not wait."""
-        row = self.stages().get(stage)
-        return row.result if row is not None and row.status == "started" and "until" in row.result else None
+    def pass_stage(self, stage: str, result: dict[str, Any]) -> None:
+        """Record that a stage has nothing to do."""
+        self._execute("pass_stage", stage=stage, result=Jsonb(result))
 
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""

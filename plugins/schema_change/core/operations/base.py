@@ -109,10 +109,9 @@ def expression_of(catalog: Catalog, parse: Callable[[str], Expression], fragment
 def _refuse_attributes(catalog: Catalog, expression: Expression, key: str) -> None:
     """Raise PlanError for ``row.name`` where no table has such a column: it calls the function of that name."""
     for row, name in (parts[-2:] for parts in expression.names if len(parts) > 1):
-        if any(relation.column(name) for relation in catalog.relations.values()):
-            continue
         signatures = (f"{identifier(t.schema)}.{identifier(t.name)}" for t in catalog.relations)
-        if any(f"function public.{identifier(name)}({signature})" in catalog.objects for signature in signatures):
+        found = any(f"function public.{identifier(name)}({signature})" in catalog.objects for signature in signatures)
+        if found and not any(relation.column(name) for relation in catalog.relations.values()):
             raise PlanError(
                 f"{key}: {row}.{name} calls the function public.{name} for the row",
                 hint="write the name of a column, or the call of the function as such",

@@ -13,7 +13,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation, Use
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier, TableName
-from schema_change.core.model import Expectation, LockMode, Phase, Step
+from schema_change.core.model import LockMode, Phase, Step
 from schema_change.core.names import Table, hashed_name, short_name, split
 from schema_change.core.operations.add_column import NewColumn
 from schema_change.core.operations.add_foreign_key import Action, References
@@ -152,21 +152,13 @@ class CreateTable(Operation):
             statements=tuple(self._statements(complete)),
             # Nobody else sees the new table yet; a foreign key locks what it refers to.
             lock=LockMode.SHARE_ROW_EXCLUSIVE if parents else LockMode.NONE,
-            probe=probe("is_table", relation=table.quoted),
+            probe=probe("is_table_with", relation=table.quoted, columns=[c.name for c in self.columns]),
             undo=(_undo(complete),),
             undo_lock=LockMode.ACCESS_EXCLUSIVE,
         )
         return Planned(
             catalog=_with_users(catalog.with_relation(complete), complete, parents),
             steps=(step,),
-            expectations=(
-                Expectation(
-                    table,
-                    "expect_table_columns_to_match_set",
-                    {"column_set": [c.name for c in self.columns], "exact_match": True},
-                    f"{table.name}_columns",
-                ),
-            ),
             touched=(table, *parents),
             notices=tuple(self._notices(table)),
         )

@@ -63,10 +63,10 @@ class DropIndex(Operation):
 
 
 def _find(catalog: Catalog, name: Table) -> tuple[Relation, Index]:
+    relation = catalog.owner_of(name)
+    if relation is not None and (index := relation.index(name.name)) is not None:
+        return relation, index
     here = [r for r in catalog.relations.values() if r.table.schema == name.schema]
-    for relation in here:
-        if (index := relation.index(name.name)) is not None:
-            return relation, index
     known = sorted(i.name for r in here for i in r.indexes)
     raise PlanError(
         f"there is no index {name}", hint=f"indexes of schema {name.schema}: {', '.join(known[:20]) or 'none'}"
@@ -98,7 +98,7 @@ def _foreign_keys_on(catalog: Catalog, relation: Relation, index: Index) -> list
         return []
     return [
         f"foreign key {c.name} of {other.table}"
-        for other in catalog.relations.values()
+        for other in catalog.around(relation.table)
         for c in other.constraints
         if c.type == "f" and c.references == relation.table and _referenced(c) == set(index.columns)
     ]

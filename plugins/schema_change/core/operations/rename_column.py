@@ -142,7 +142,7 @@ def _copy_name(table: Table, index: str) -> str:
 
 def _touched(catalog: Catalog, relation: Relation, column: str) -> tuple[Table, ...]:
     """Return the other relations whose text in the catalog names the column."""
-    by_name = {dependents.shown(r.table): r.table for r in catalog.relations.values()}
+    by_name = {dependents.shown(r.table): r.table for r in catalog.around(relation.table)}
     # A view is named by itself; a foreign key or a policy by its table.
     names = (
         use.name.rpartition(" of " if use.kind == "foreign key" else " on ")[2] for use in relation.users_of(column)

@@ -150,7 +150,7 @@ def _shown_in(catalog: Catalog, relation: Relation) -> tuple[Table, ...]:
     related = {relation.partition_of, *relation.inherits, *(r.table for r in catalog.below(relation.table))}
     found = [
         r.table
-        for r in catalog.relations.values()
+        for r in catalog.around(relation.table)
         if r.table in related
         or any(c.references == relation.table for c in r.constraints)
         or any(name in u.name for u in r.uses)

@@ -40,7 +40,7 @@ def _reasons(plan: Plan, catalog: Catalog) -> Iterator[tuple[Risk, str]]:
 
 def _of_shape(catalog: Catalog, after: Catalog) -> Iterator[tuple[Risk, str]]:
     """Yield what an application that knows only the old shape will miss."""
-    for table, old in catalog.relations.items():
+    for table, old in catalog.read.items():
         new = after.get(table)
         names = [str(table)] if new is None else [f"{table}.{c.name}" for c in old.columns if not new.column(c.name)]
         if names:

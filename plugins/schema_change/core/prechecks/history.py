@@ -11,6 +11,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.catalog.diff import diff
 from schema_change.core.changes.load import load_changes
 from schema_change.core.changes.spec import Change
+from schema_change.core.database import Connection
 from schema_change.core.errors import SchemaChangeError
 from schema_change.core.journal import registry
 from schema_change.core.names import Table
@@ -107,6 +108,13 @@ def _broken_link(change: Change, applied: Mapping[str, str]) -> Answer:
     )
 
 
+def earlier_scopes(connection: Connection) -> set[Table]:
+    """Return the tables whose state an earlier run recorded, with which drift compares."""
+    if not registry.is_installed(connection):
+        return set()
+    return {Table(*row) for row in connection.execute(sqlfiles.block("checks/history", "scopes"))}
+
+
 def drift(context: CheckContext) -> Answer:
     """Fail when a table of this plan is not as the last run left it; warn when another table is not."""
     if not registry.is_installed(context.connection):
@@ -117,6 +125,8 @@ def drift(context: CheckContext) -> Answer:
     covered: set[Table] = set()
     for run_id, change, scope, fingerprint in context.rows("history", "fingerprints"):
         tables = {Table(**t) for t in scope}
+        if tables and tables <= covered:
+            continue  # what a later run left is compared
         if context.catalog.restricted(tables).fingerprint != fingerprint and (
             found := _differences(context, run_id, tables, covered)
         ):

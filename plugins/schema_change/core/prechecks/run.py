@@ -61,8 +61,7 @@ def run_checks(context: CheckContext, *, cheap: bool = False) -> tuple[CheckResu
 
 def _run(check: Check, context: CheckContext) -> CheckResult:
     try:
-        with context.connection.transaction():
-            answer = check.run(context)
+        answer = check.run(context)
     except psycopg.Error as error:
         if context.connection.closed:
             raise

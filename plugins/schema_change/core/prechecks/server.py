@@ -50,7 +50,7 @@ def version(context: CheckContext) -> Answer:
 def pooler(context: CheckContext) -> Answer:
     """Fail behind a pooler in transaction mode: our locks and settings live in the session."""
     try:
-        context.target.refuse_pooler()
+        context.target.refuse_pooler(context.connection)
     except ConfigurationError as error:
         return Answer("fail", error.message, error.hint or "")
     return Answer("pass", "sessions are our own")

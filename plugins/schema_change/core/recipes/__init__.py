@@ -18,7 +18,7 @@ def raw(fragment: str) -> sql.SQL:
     return sql.SQL(fragment)
 
 
-def probe(name: str, **values: str) -> str:
+def probe(name: str, **values: str | list[str]) -> str:
     """Return the probe ``name`` of ``queries/probes.sql`` with its values filled in."""
     return text(sqlfiles.block("queries/probes", name).format(**{k: sql.Literal(v) for k, v in values.items()}))
 

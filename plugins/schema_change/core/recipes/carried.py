@@ -278,7 +278,7 @@ def _unfit_key(
 
 
 def _keys(swap: Swap) -> Iterator[tuple[Relation, Constraint]]:
-    for relation in swap.catalog.relations.values():
+    for relation in swap.catalog.around(swap.table):
         known = swap.relation if relation.table == swap.table else relation
         yield from ((known, c) for c in known.constraints if c.type == "f")
 

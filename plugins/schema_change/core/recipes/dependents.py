@@ -66,7 +66,7 @@ def problems(catalog: Catalog, relation: Relation, column: str) -> tuple[str, ..
 
 def views(catalog: Catalog, relation: Relation, column: str) -> Carried:
     """Return what is to be done for the views of a column, and those made of them."""
-    by_name = {shown(r.table): r for r in catalog.relations.values()}
+    by_name = {shown(r.table): r for r in catalog.around(relation.table)}
     ordered: dict[Table, Relation] = {}
     found: list[str] = []
 

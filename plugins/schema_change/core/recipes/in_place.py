@@ -34,7 +34,7 @@ class Target:
 def is_small(catalog: Catalog, relation: Relation, column: str) -> bool:
     """Tell whether the table, with those whose foreign keys have to be checked again, is copied in no time."""
     others = {relation.table: relation}
-    for other in catalog.relations.values():
+    for other in catalog.around(relation.table):
         for key in other.constraints:
             if key.type == "f" and key.references == relation.table:
                 others[other.table] = other

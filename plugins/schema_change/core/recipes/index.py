@@ -56,8 +56,7 @@ def rebuild(index: Index, schema: str) -> tuple[str, ...]:
 
 def is_taken(catalog: Catalog, name: Table) -> bool:
     """Tell whether the schema has a relation or an index of that name."""
-    neighbours = (r for r in catalog.relations.values() if r.table.schema == name.schema)
-    return any(r.table.name == name.name or r.index(name.name) for r in neighbours)
+    return name in catalog.relations or catalog.has_index(name)
 
 
 def free_name(catalog: Catalog, table: Table, *parts: str, avoid: frozenset[Table] = frozenset()) -> str:

@@ -60,6 +60,8 @@ def sequences_of(catalog: Catalog, table: Table, column: str | None = None) -> t
 def borrowers(catalog: Catalog, owner: Relation, sequences: Iterable[Table], column: str | None = None) -> list[str]:
     """Return the other columns whose default takes numbers from the sequences."""
     calls = [text(sql.SQL("nextval({}::regclass)").format(sql.Literal(shown(s)))) for s in sequences]
+    if not calls:
+        return []
     return [
         f"the default of {r.table}.{c.name}"
         for r in catalog.relations.values()

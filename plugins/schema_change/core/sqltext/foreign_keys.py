@@ -56,7 +56,7 @@ def foreign_key(catalog: Catalog, relation: Relation, constraint: Constraint) ->
 
 def foreign_keys_to(catalog: Catalog, table: Table) -> Iterator[ForeignKey]:
     """Yield the foreign keys that refer to a table, its own to itself too."""
-    for relation in catalog.relations.values():
+    for relation in catalog.around(table):
         for constraint in relation.constraints:
             if constraint.type == "f" and constraint.references == table:
                 yield foreign_key(catalog, relation, constraint)

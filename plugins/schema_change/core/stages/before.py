@@ -96,7 +96,7 @@ def _compare_catalogs(session: Session, scratch: Target) -> list[str]:
     """Compare the restored catalog with the planned one; another server may lack roles, our own may not differ."""
     plan = session.plan()
     with scratch.connect("verify") as connection:
-        restored = read_catalog(connection).restricted(plan.scope)
+        restored = read_catalog(connection, plan.scope)
     if restored.fingerprint == plan.fingerprint:
         return []
     lines = diff(session.journal.run.catalog_before or {}, restored.to_json())

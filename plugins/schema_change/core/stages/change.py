@@ -74,7 +74,7 @@ def contract(session: Session) -> StageResult:
     session.journal.set_status("contracting")
     steps = session.run_phase(Phase.CONTRACT)
     plan = session.plan()
-    catalog = read_catalog(session.side).restricted(plan.scope)
+    catalog = read_catalog(session.side, plan.scope)
     version = run.change.get("registry")
     with session.work.transaction():
         if version:

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from schema_change.core.catalog.model import Catalog
-from schema_change.core.catalog.read import read_catalog
+from schema_change.core.catalog.read import on_catalog
 from schema_change.core.changes.spec import CHECKSUM_ALGORITHM, Change
 from schema_change.core.errors import ConfigurationError, PreCheckFailed
 from schema_change.core.journal import registry
@@ -19,6 +19,7 @@ from schema_change.core.planning.guide import Guide, render_guide
 from schema_change.core.planning.history import read_history
 from schema_change.core.planning.plan import make_plan
 from schema_change.core.prechecks import CheckContext, CheckResult, raise_if_failed, run_checks
+from schema_change.core.prechecks.history import earlier_scopes
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
 from schema_change.core.wording import counted
@@ -26,19 +27,24 @@ from schema_change.core.wording import counted
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan made just now, with the catalog it was made on and what the pre-checks said."""
+    """A plan made just now, with the catalog it was made on, what the pre-checks said, and the guide."""
 
     change: Change
     catalog: Catalog
     plan: Plan
     checks: tuple[CheckResult, ...]
     approvals: tuple[Approval, ...]
+    guide: Guide
 
 
 def prepare(session: Session, *, cheap: bool) -> Prepared:
     """Read the catalog, plan on it and check it. Writes nothing."""
     change = change_of(session)
-    catalog = read_catalog(session.side)
+    near = change.mentioned | earlier_scopes(session.side)
+    return on_catalog(session.side, near, lambda catalog: _prepare(session, change, catalog, cheap))
+
+
+def _prepare(session: Session, change: Change, catalog: Catalog, cheap: bool) -> Prepared:
     plan = make_plan(change, catalog)
     context = CheckContext(
         connection=session.side,
@@ -53,7 +59,8 @@ def prepare(session: Session, *, cheap: bool) -> Prepared:
     )
     checks = run_checks(context, cheap=cheap)
     approvals = required(plan, session.request.approvers, session.options.approvers)
-    return Prepared(change, catalog, plan, checks, approvals)
+    history = read_history(session.side, change.version)
+    return Prepared(change, catalog, plan, checks, approvals, render_guide(change, plan, catalog, checks, history))
 
 
 def plan(session: Session) -> StageResult:
@@ -66,7 +73,7 @@ def plan(session: Session) -> StageResult:
             "vacuum_full keeps everybody out of the tables while they are rewritten, and the change has no window",
             hint="add window: to the change file, or leave vacuum_full out",
         )
-    session.target.refuse_pooler()
+    session.target.refuse_pooler(session.work)
     registry.install(session.work)
     prepared = prepare(session, cheap=True)
     session.journal.record_plan(
@@ -128,9 +135,7 @@ class reported:  # noqa: N801 - reads as a sentence where it is used
 
 def describe(session: Session, prepared: Prepared) -> dict[str, Any]:
     """Return the plan for the report and write the guide beside it."""
-    history = read_history(session.side, prepared.change.version)
-    guide = render_guide(prepared.change, prepared.plan, prepared.catalog, prepared.checks, history)
-    _write_guide(session, guide)
+    _write_guide(session, prepared.guide)
     return {
         "run_id": str(session.run_id),
         "risk": prepared.plan.risk.value,
@@ -140,7 +145,7 @@ def describe(session: Session, prepared: Prepared) -> dict[str, Any]:
         "checks": [to_json(c) for c in prepared.checks],
         "approvals": [to_json(a) for a in prepared.approvals],
         "notices": list(prepared.plan.notices),
-        "guide": guide.markdown,
+        "guide": prepared.guide.markdown,
     }
 
 

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from schema_change.core.backup.checksums import checksums, differences
 from schema_change.core.backup.manifest import read_manifest
 from schema_change.core.backup.scope import backup_scope
-from schema_change.core.backup.scratch import drop_scratch, restore_to_scratch, scratch_name, scratch_server
+from schema_change.core.backup.scratch import drop_scratch, scratch_name, scratch_server, scratch_to_change
 from schema_change.core.catalog.diff import diff
 from schema_change.core.catalog.read import read_catalog
 from schema_change.core.changes.spec import CHECKSUM_ALGORITHM
@@ -38,7 +38,7 @@ def rehearse(session: Session) -> StageResult:
     folder = session.request.backup_folder
     server = scratch_server(session.target, session.request.scratch, read_manifest(folder))
     name = scratch_name(session.run_id)
-    scratch = restore_to_scratch(folder, server, name, session.note)
+    scratch = scratch_to_change(folder, server, name, session.note)
     try:
         result = _rehearse(session, scratch)
     finally:
@@ -52,7 +52,7 @@ def rehearse(session: Session) -> StageResult:
 def _rehearse(session: Session, scratch: Target) -> dict[str, Any]:
     plan = session.plan()
     with scratch.connect("rehearse") as connection:
-        before = read_catalog(connection).restricted(plan.scope)
+        before = read_catalog(connection, plan.scope)
         tables = backup_scope(connection, plan.written, ())  # those that exist before the change
         rows_before = checksums(connection, tables)
         registry.install(connection)
@@ -113,7 +113,7 @@ def _forward(copy: Session, original: Session) -> None:
 
 
 def _assert_undone(copy: Session, before: dict[str, Any], fingerprint: str) -> None:
-    after = read_catalog(copy.side).restricted(copy.plan().scope)
+    after = read_catalog(copy.side, copy.plan().scope)
     if after.fingerprint != fingerprint:
         lines = diff(before, after.to_json())
         raise PreCheckFailed(

@@ -116,4 +116,10 @@ def _folder(run: RunRow, artifacts: UPath | None) -> UPath:
         folder = backup_folder(artifacts, run.conn_id, run.run_id)
         if (folder / MANIFEST).exists():
             return folder
-    return UPath(run.backup["folder"])
+    folder = UPath(run.backup["folder"])
+    if "deleted_at" in run.backup and not (folder / MANIFEST).exists():
+        raise BackupError(
+            f"the backup of run {run.run_id} was deleted on {run.backup['deleted_at'][:10]}, when it was old",
+            hint="restore from your own backups",
+        )
+    return folder

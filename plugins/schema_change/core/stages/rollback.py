@@ -70,7 +70,7 @@ def verify_rollback(session: Session) -> StageResult:
     if run.status == "rollback_failed":
         raise RollbackFailed(run.error or "an undo failed", hint="see docs/backup-and-restore.md")
     plan = session.plan()
-    after = _without_others(read_catalog(session.side).restricted(plan.scope), run.catalog_before or {}, plan)
+    after = _without_others(read_catalog(session.side, plan.scope), run.catalog_before or {}, plan)
     if after.fingerprint != run.fingerprint_before:
         lines = diff(run.catalog_before or {}, after.to_json())
         session.journal.set_status("rollback_failed", "the catalog is not as it was: " + "; ".join(lines[:10]))

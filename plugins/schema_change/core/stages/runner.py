@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
 from schema_change.core.execution.waiting import Parked, Parking, Waiting
 from schema_change.core.journal import registry
-from schema_change.core.journal.journal import Journal, RunRow, get_run
+from schema_change.core.journal.journal import Journal, RunRow, StageRow, find_run
 from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import (
@@ -30,8 +31,9 @@ from schema_change.core.stages import (
     soak,
     validate,
 )
+from schema_change.core.stages.idle import idle_after
 from schema_change.core.stages.request import Options, Request, StageResult
-from schema_change.core.stages.session import Session, open_session
+from schema_change.core.stages.session import Pair, Session, open_session
 from schema_change.core.surroundings.hooks import hooks_started
 from schema_change.core.surroundings.timing import WITHIN_WINDOW, opens_at, waits
 
@@ -56,6 +58,8 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
 }
 #: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
 _BY_JOURNAL = frozenset(STAGES[STAGES.index("soak") :])
+#: The stages whose commits wait for the disk even where one process runs all of them.
+_DURABLE = frozenset({"migrate", BACKFILL_DAG, "backfill", "cutover", "contract", "rollback", "verify_rollback"})
 _IN_DRY_RUN = frozenset({"plan", "pre_check"})
 #: The statuses a run may have for a stage to begin. A task can be cleared at any time: what has landed stays landed,
 #: and what was stopped or undone does not go on.
@@ -75,19 +79,45 @@ class Runner:
     """Runs the stages of one request, one at a time. ``progress`` receives a line whenever something happens.
 
     A wait for a lock, or of a backfill that is paused, ends the stage with ``waiting`` after ``park_after_s`` seconds;
-    by default it is seen through here.
+    by default it is seen through here. ``pair`` has the sessions of a process that runs more than one stage; without
+    it each stage opens its own.
     """
 
     def __init__(
-        self, request: Request, *, progress: Callable[[str], None] | None = None, park_after_s: float | None = None
+        self,
+        request: Request,
+        *,
+        progress: Callable[[str], None] | None = None,
+        park_after_s: float | None = None,
+        pair: Pair | None = None,
     ) -> None:
         self.request = request
+        self.pair = pair
         self._parking = Parking(park_after_s)
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
+        self._planned_here = False
+        self._idle: dict[str, str] = {}
+        """The stages that have nothing to do in this run, with the reason; known to who runs all of them."""
 
     def run(self, stage: str) -> StageResult:
         """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+        if self.pair is not None:
+            self.pair.durable(stage in _DURABLE)
+            if stage in self._idle:
+                return self._pass(self.pair, stage)
+        result = self._run(stage)
+        if self.pair is not None and self.request.change is not None:
+            self._idle |= idle_after(stage, result, self.request.change, self.request.options)
+        return result
+
+    def _pass(self, pair: Pair, stage: str) -> StageResult:
+        result = StageResult(stage, "skipped", self._idle[stage])
+        Journal(pair.side, self.request.run_id).pass_stage(stage, {"summary": result.summary})
+        self.progress(f"{stage}: {result.summary}")
+        return result
+
+    def _run(self, stage: str) -> StageResult:
         if stage != "plan":
             self.request = self._as_planned()
         if self.request.options.dry_run:
@@ -99,15 +129,17 @@ class Runner:
                     f"{stage} cannot begin: the run is {run.status}", hint="start a new run, or clear a later task"
                 )
             if stage == "plan":
-                return self._finished(session, stage)
+                result = self._finished(session, stage)
+                self._planned_here = True
+                return result
             if run is None:
                 return self._without_journal(stage)
-            self._keep_order(session, stage)
-            waiting = session.journal.waiting(stage)
-            if waiting is None:
+            stages = session.journal.stages()
+            self._keep_order(run, stages, stage)
+            if stage not in stages or not stages[stage].is_waiting:
                 session.journal.start_stage(stage)
-            elif waiting.get("waits_for"):
-                self._parking.earlier = Waiting.from_json(waiting["waits_for"])
+            elif waits_for := stages[stage].result.get("waits_for"):
+                self._parking.earlier = Waiting.from_json(waits_for)
                 session.journal.wait_stage(stage, {})
             return self._finished(session, stage)
 
@@ -116,9 +148,18 @@ class Runner:
         if self._session is not None:
             self._session.cancel()
 
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """Yield a session to look into the journal with, while no stage is at work."""
+        if self.pair is not None:
+            yield self.pair.side
+            return
+        with self.request.target.connect("look", read_only=True) as connection:
+            yield connection
+
     def approvals(self) -> list[Approval]:
         """Return the approvals the stored plan needs that nobody has given yet."""
-        if self.request.options.dry_run:
+        if self.request.options.dry_run or "approve" in self._idle:
             return []
         with self._open("approve") as session:
             if _run_of(session) is None:
@@ -175,13 +216,17 @@ class Runner:
         def opened(session: Session) -> None:
             self._session = session
 
-        return open_session(self.request, stage, self.progress, parking=self._parking, opened=opened)
+        def note(line: str) -> None:
+            self.progress(line)
+
+        return open_session(self.request, stage, note, parking=self._parking, pair=self.pair, opened=opened)
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""
-        with self.request.target.connect("options", read_only=True) as connection:
-            known = registry.is_installed(connection)
-            run = get_run(connection, self.request.run_id) if known else None
+        if self._planned_here:
+            return self.request
+        with self.looking() as connection:
+            run = find_run(connection, self.request.run_id)
         return self.request if run is None else replace(self.request, options=Options(**run.options))
 
     def _dry_run(self, stage: str) -> StageResult:
@@ -244,12 +289,10 @@ class Runner:
         with self.request.target.connect("record") as connection:
             _write_end(connection, session.run_id, stage, status, result)
 
-    def _keep_order(self, session: Session, stage: str) -> None:
+    def _keep_order(self, run: RunRow, done: Mapping[str, StageRow], stage: str) -> None:
         """Raise JournalError when an earlier stage is missing, or the change's files are not the planned ones."""
-        run = session.journal.run
         if stage in _BY_JOURNAL:
             return
-        done = session.journal.stages()
         for earlier in STAGES[: STAGES.index(stage)]:
             if earlier != "approve" and (earlier not in done or done[earlier].status not in {"done", "skipped"}):
                 raise JournalError(f"{stage} cannot run before {earlier}", hint=f"run {earlier} first")
@@ -284,4 +327,4 @@ def _write_end(connection: Connection, run_id: UUID, stage: str, status: str, re
 
 def _run_of(session: Session) -> RunRow | None:
     """Return the run's row, or None when there is no registry or no such run."""
-    return get_run(session.side, session.run_id) if registry.is_installed(session.side) else None
+    return find_run(session.side, session.run_id)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
+
+import psycopg
 
 from schema_change.core.backfill.engine import BackfillSettings, Progress
 from schema_change.core.backfill.throttle import ThrottleSettings
@@ -21,6 +25,9 @@ from schema_change.core.surroundings.hooks import HookRunner
 from schema_change.core.surroundings.models import Surroundings
 
 Note = Callable[[str], None]
+
+#: Raw SQL and expressions may name tables of schema public without it, as they would in psql.
+_PUBLIC = "SET search_path = public"
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,80 @@ class Session:
         terminate_quietly(self.side)
 
 
+#: Seconds after which an idle session may have been ended by the server, or something in between.
+_TRUSTED_S = 5.0
+
+
+class Pair:
+    """Both sessions on a target, kept for all stages of the runs of one process; a lost one is opened anew."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._open: dict[str, Connection] = {}
+        self._used = 0.0
+        self._durable = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._open.values():
+            connection.close()
+
+    @property
+    def work(self) -> Connection:
+        """Return the session that does the work."""
+        return self._session("apply")
+
+    @property
+    def side(self) -> Connection:
+        """Return the session that looks, and records failures."""
+        return self._session("apply:side")
+
+    def durable(self, wanted: bool) -> None:
+        """Say whether a commit waits for the disk.
+
+        While nothing is changed yet, and once everything is, the journal need not wait: WAL keeps the order, so all
+        that came before a commit that waited is safe with it. A crash of the server can take the last entries only.
+        """
+        if wanted is not self._durable:
+            for session in (self.work, self.side):
+                session.execute(f"SET synchronous_commit TO {'DEFAULT' if wanted else 'off'}")
+            self._durable = wanted
+
+    def _session(self, purpose: str) -> Connection:
+        idle, self._used = time.monotonic() - self._used, time.monotonic()
+        connection = self._open.get(purpose)
+        if connection is None or connection.closed or (idle > _TRUSTED_S and not _answers(connection)):
+            connection = self._open[purpose] = self.target.connect(purpose)
+            if not self._durable:
+                connection.execute("SET synchronous_commit TO off")
+            if purpose == "apply":
+                connection.execute(_PUBLIC)
+        return connection
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _sessions(target: Target, purpose: str, pair: Pair | None, read_only: bool) -> Iterator[tuple[Connection, ...]]:
+    if pair is not None:
+        yield pair.work, pair.side
+        return
+    with (
+        target.connect(purpose, read_only=read_only) as work,
+        target.connect(f"{purpose}:side", read_only=read_only) as side,
+    ):
+        work.execute(_PUBLIC)
+        yield work, side
+
+
 @contextlib.contextmanager
 def open_session(
     request: Request,
@@ -89,23 +170,18 @@ def open_session(
     target: Target | None = None,
     run_id: UUID | None = None,
     parking: Parking | None = None,
+    pair: Pair | None = None,
     opened: Callable[[Session], None] = lambda session: None,
 ) -> Iterator[Session]:
     """Open both sessions on the target and hold the run's fence.
 
     ``parking`` says whether long waits end with Parked. ``opened`` receives the session before the fence is taken, so
-    that a kill can cancel it. Raises OwnershipError
+    that a kill can cancel it. ``pair`` has the sessions of a process that runs several stages. Raises OwnershipError
     while another try of the same run is at work.
     """
     target = target or request.target
     run_id = run_id or request.run_id
-    read_only = request.options.dry_run
-    with (
-        target.connect(purpose, read_only=read_only) as work,
-        target.connect(f"{purpose}:side", read_only=read_only) as side,
-    ):
-        # Raw SQL and expressions may name tables of schema public without it, as they would in psql.
-        work.execute("SET search_path = public")
+    with _sessions(target, purpose, pair, request.options.dry_run) as (work, side):
         options = request.options
         settings = LockSettings(options.lock_timeout_ms, options.lock_wait_s, options.terminate_blockers)
         journal = Journal(work, run_id, request.requested_by)

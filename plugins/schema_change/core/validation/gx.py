@@ -91,7 +91,7 @@ def _datasource(target: Target, snapshot: Snapshot, timeout_s: int) -> Iterator[
         "hide_parameters": True,
         "use_native_hstore": False,
     }
-    source = pages.context().data_sources.add_postgres("target", connection_string=URL, kwargs=options)
+    source = pages.context().data_sources.add_one_pass_postgres("target", connection_string=URL, kwargs=options)
     engine = source.get_execution_engine()
     # The library spells the type of every column of a table, also those that SQLAlchemy knows no name for.
     engine.engine.dialect.type_compiler_instance.visit_null = lambda _type, **_options: "unknown"
@@ -140,12 +140,15 @@ class _SuiteRun:
         self._sample(batch)
 
     def _batch(self) -> Any:
+        """Return the table's one batch, so that suites of one table share what was computed for it."""
         table = self.suite.table
+        if str(table) in self._source.get_asset_names():
+            return self._source.get_asset(str(table)).get_batch_definition("all").get_batch()
         with warnings.catch_warnings():
             # Its replacement, a data source per schema, would leave the one snapshot and the one session.
             warnings.filterwarnings("ignore", message="`schema_name` is deprecated", category=DeprecationWarning)
             asset = self._source.add_table_asset(
-                self.suite.name,
+                str(table),
                 table_name=sa.quoted_name(table.name, quote=True),
                 schema_name=sa.quoted_name(table.schema, quote=True),
             )

@@ -40,12 +40,22 @@ def context(site: Path | None = None) -> Any:
 
 
 def _site(folder: Path) -> dict[str, Any]:
+    section = {"view": _view("PageView")}
     return {
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "show_cta_footer": False},
+        "site_section_builders": {"expectations": section, "validations": section, "profiling": "none"},
+        "site_index_builder": {
+            "class_name": "DefaultSiteIndexBuilder",
+            "show_cta_footer": False,
+            "view": _view("IndexView"),
+        },
     }
+
+
+def _view(name: str) -> dict[str, str]:
+    return {"module_name": "schema_change.core.validation.expectations.views", "class_name": name}
 
 
 def write(

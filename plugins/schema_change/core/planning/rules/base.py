@@ -134,7 +134,7 @@ class Scene:
         relation = self.catalog.get(table)
         if relation is None or relation.kind != "p":
             return ()
-        return tuple(r.table for r in self.catalog.relations.values() if r.partition_of == table)
+        return tuple(r.table for r in self.catalog.around(table) if r.partition_of == table)
 
     def level(self, *tables: Table) -> Level | None:
         """Return how bad a long lock on the tables is: an error where there are rows, a warning where nobody knows.
@@ -148,8 +148,7 @@ class Scene:
 
     def of_index(self, index: Table) -> Relation | None:
         """Return the table of an index."""
-        relations = self.catalog.relations.values()
-        return next((r for r in relations if r.table.schema == index.schema and r.index(index.name)), None)
+        return self.catalog.owner_of(index)
 
     def key_of(self, table: Table, index: str) -> tuple[str, ...]:
         """Return the key columns of an index that exists or that the plan has built."""

@@ -20,7 +20,7 @@ def drop_with_dependants(statement: Statement, scene: Scene) -> Iterator[Found]:
     for table, column in _dropped(statement):
         names = scene.users(table, column)
         if column is None:
-            others = (r for r in scene.catalog.relations.values() if r.table != table)
+            others = (r for r in scene.catalog.around(table) if r.table != table)
             keys = [foreign_key(r.table, c.name) for r in others for c in r.constraints if c.references == table]
             names = list(dict.fromkeys([*names, *(k for k in keys if k not in scene.past.gone)]))
         if names:

@@ -23,11 +23,11 @@ from great_expectations.expectations.registry import (
 
 from schema_change.core.model import Expectation
 from schema_change.core.names import Table
-from schema_change.core.validation.expectations import catalog, keys, rows
+from schema_change.core.validation.expectations import catalog, keys, metrics, rows
 from schema_change.core.validation.expectations.base import OwnExpectation
 
-#: Importing a module registers its expectations.
-OWN_MODULES = (catalog, keys, rows)
+#: Importing a module registers its expectations, metrics and data source.
+OWN_MODULES = (catalog, keys, metrics, rows)
 
 #: What Great Expectations keeps beside the arguments of an expectation; ours have keys of their own for it.
 _NOT_KWARGS = frozenset(

@@ -23,12 +23,18 @@ def _complete(table: sa.FromClause, columns: Sequence[str]) -> sa.ColumnElement[
     return sa.and_(*(table.c[c].is_not(None) for c in columns))
 
 
-def _duplicated(table: Table, columns: Sequence[str], rows: sa.ColumnElement[int] | None = None) -> sa.Select[Any]:
-    """Return the keys that occur more than once, with their number of rows when asked for."""
-    source = table_clause(table, columns)
-    key = [source.c[c] for c in columns]
-    chosen = key if rows is None else [rows.label("n")]
-    return sa.select(*chosen).where(_complete(source, columns)).group_by(*key).having(sa.func.count() > 1)
+def _duplicated(
+    rows: sa.FromClause, key: Sequence[sa.ColumnClause[Any]], chosen: Sequence[sa.ColumnElement[Any]]
+) -> sa.Select[Any]:
+    """Return what is chosen of each key that occurs more than once."""
+    complete = (column.is_not(None) for column in key)
+    return sa.select(*chosen).select_from(rows).where(*complete).group_by(*key).having(sa.func.count() > 1)
+
+
+def rows_duplicated(rows: sa.FromClause, key: Sequence[sa.ColumnClause[Any]]) -> sa.Select[Any]:
+    """Return the query that counts the rows whose key another row has too."""
+    found = _duplicated(rows, key, [sa.func.count().label("n")]).subquery()
+    return sa.select(sa.func.sum(found.c.n))
 
 
 def _without_parent(child: sa.FromClause, kwargs: Mapping[str, Any]) -> sa.ColumnElement[bool]:
@@ -69,8 +75,8 @@ class RowsDuplicated(_CountMetric):
     @classmethod
     def query(cls, kwargs: Mapping[str, Any]) -> sa.Select[Any]:
         """Return the query of one number."""
-        keys = _duplicated(Table.parse(kwargs["on"]), kwargs["columns"], sa.func.count()).subquery()
-        return sa.select(sa.func.sum(keys.c.n))
+        rows = table_clause(Table.parse(kwargs["on"]), kwargs["columns"])
+        return rows_duplicated(rows, list(rows.c))
 
 
 class RowsOrphaned(_CountMetric):
@@ -103,7 +109,9 @@ class ExpectCompoundKeyToBeUnique(CountingExpectation):
 
     def offenders(self, table: sa.TableClause) -> sa.ColumnElement[bool]:
         """Return the condition of the rows to sample."""
-        return sa.tuple_(*(table.c[c] for c in self.columns)).in_(_duplicated(Table.parse(self.on), self.columns))
+        rows = table_clause(Table.parse(self.on), self.columns)
+        key = list(rows.c)
+        return sa.tuple_(*(table.c[c] for c in self.columns)).in_(_duplicated(rows, key, key))
 
 
 class ExpectNoOrphanedRows(CountingExpectation):

@@ -44,8 +44,7 @@ class RowsViolating(TableMetricProvider):
         runtime_configuration: dict[str, Any],
     ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         count = sa.func.count().filter(violates(metric_value_kwargs["sql"]))
-        # Read the table itself: a batch is a subquery with another name, and a rule may name its table.
-        return count, {**metric_domain_kwargs, "table": Table.parse(metric_value_kwargs["on"]).name}, {}
+        return count, metric_domain_kwargs, {}
 
 
 class ExpectRowsToSatisfySql(CountingExpectation):
