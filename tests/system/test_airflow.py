@@ -288,8 +288,9 @@ def test_a_pause_and_a_wait_for_a_lock_hold_no_worker(airflow: Airflow, lab: Tar
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM public.features")
         control.resume(connection, run_id_of(dag_id, run_id), "ann")
-        assert admin.wait_for_task(dag_id, run_id, "contract", parked, 120) == "deferred", admin.log(
-            dag_id, run_id, "contract"
+        assert admin.wait_for_task(dag_id, run_id, "contract", parked, 120) == "deferred", (
+            admin.task_states(dag_id, run_id),
+            admin.log(dag_id, run_id, "backfill"),
         )
         assert connection.execute(ours).fetchone() == (1,)
         reader.execute("COMMIT")
