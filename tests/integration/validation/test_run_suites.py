@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from jinja2 import Environment
 from psycopg import sql
 from sqlalchemy import event
 from upath import UPath
@@ -262,6 +263,29 @@ def test_pages_go_to_any_storage_and_two_suites_keep_two_pages(target: Target, c
     written = {p.path for p in docs.rglob("*.html")}
     assert len([p for p in written if "/gx/validations/" in p]) == 2
     assert (docs / "validation.html").read_text(encoding="utf-8").count("Odd App") == 2
+
+
+def test_the_templates_of_pages_are_compiled_once(
+    target: Target, child: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    compiled: list[str | None] = []
+    compile_ = Environment.compile
+
+    def note(self: Environment, source: Any, name: str | None = None, *given: Any, **named: Any) -> Any:
+        compiled.append(name)
+        return compile_(self, source, name, *given, **named)
+
+    monkeypatch.setattr(Environment, "compile", note)
+    suite = Suite("s", CHILD, (check("expect_table_row_count_to_equal", value=1000),))
+    pages = []
+    for run in ("first", "second"):
+        compiled.clear()
+        docs = UPath(tmp_path / run)
+        run_suites(target, [suite], docs=docs, run_name="r")
+        pages.append({p.name for p in docs.rglob("*.html")})
+    assert compiled == ["validation.html"]
+    assert pages[0] == pages[1] >= {"index.html", "validation.html"}
 
 
 def test_pages_that_cannot_be_written_fail_no_check(
