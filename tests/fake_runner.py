@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import NoReturn
 
 from schema_change.core.errors import ChangeRolledBack, PreCheckFailed, SchemaChangeError
+from schema_change.core.execution.waiting import Waiting
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import STAGES
 from schema_change.core.stages.request import Request, StageResult
@@ -24,6 +25,8 @@ class Script:
     fails: dict[str, Exception] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
     waits: dict[str, datetime] = field(default_factory=dict)
+    waits_for: dict[str, Waiting] = field(default_factory=dict)
+    park_after_s: float | None = None
     needs: list[Approval] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
@@ -32,9 +35,15 @@ class Script:
     other_dag: list[tuple[str, str]] = field(default_factory=list)
 
     def runner(
-        self, request: Request, *, progress: Callable[[str], None] | None = None, ahead: bool = False
+        self,
+        request: Request,
+        *,
+        progress: Callable[[str], None] | None = None,
+        park_after_s: float | None = None,
+        ahead: bool = False,
     ) -> FakeRunner:
         """Take the place of the class Runner."""
+        self.park_after_s = park_after_s
         return FakeRunner(self, request, ahead)
 
 
@@ -50,7 +59,7 @@ class FakeRunner:
 
     def run(self, stage: str) -> StageResult:
         result = self._run(stage)
-        if self.ahead and result.until is None:
+        if self.ahead and result.status != "waiting":
             self.skipped = self._idle_after(stage)
         return result
 
@@ -63,8 +72,9 @@ class FakeRunner:
             raise script.fails[stage]
         if stage in script.skips:
             return StageResult(stage, "skipped", script.skips[stage])
-        if stage in script.waits:
-            return StageResult(stage, "waiting", "not yet", until=script.waits.pop(stage))
+        until, waits_for = script.waits.pop(stage, None), script.waits_for.pop(stage, None)
+        if until or waits_for:
+            return StageResult(stage, "waiting", "not yet", until=until, waits_for=waits_for)
         if stage in ("rollback", "verify_rollback") and not (self._begun() and script.fails):
             return StageResult(stage, "skipped", "nothing to undo")
         if stage == "outcome" and (script.fails or not (self.request.options.dry_run or "contract" in script.ran)):

@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Schema change", "python-modules": ["schema_change.hooks.schema_change"]}],
+        "triggers": [{"integration-name": "Schema change", "python-modules": ["schema_change.triggers.waiting"]}],
         "config": {
             "schema_change": {
                 "description": "Where changes are read from and artifacts are written to.",

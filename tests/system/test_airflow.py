@@ -16,6 +16,7 @@ import pytest
 from demo.airflow import Airflow
 from demo.api import AirflowApi
 from demo.postgres import Server, free_port
+from schema_change.core.backfill import control
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.journal.journal import RunRow, get_run
@@ -52,6 +53,16 @@ follow_ups:
   - name: every row has it
     after_hours: 0
     no_rows: SELECT id FROM features WHERE extreme_3 IS DISTINCT FROM 7
+"""
+#: A person pauses its backfill, and somebody reads the table when it comes to the end.
+SLOW = """
+description: A column that is filled in batches
+conn_id: lab
+operations:
+  - add_column:
+      table: public.features
+      column: {name: extreme_4, type: integer}
+      fill: features.id * 2
 """
 FILL_LAB = """
 from airflow.sdk import dag, get_current_context, task
@@ -106,6 +117,7 @@ def airflow(shop: Target, lab: Target, server_18: Server) -> Iterator[Airflow]:
         for number in (1, 2):
             write_change(home / "include" / "sql" / "changes", number, conn_id=SHOP)
         write_change(home / "include" / "sql" / "changes", 3, text=AROUND)
+        write_change(home / "include" / "sql" / "changes", 4, text=SLOW)
         dags = Path(shutil.copytree(ROOT / "dags", home / "dags"))
         (dags / "fill_lab.py").write_text(FILL_LAB, encoding="utf-8")
         suites = home / "include" / "expectations"
@@ -255,3 +267,34 @@ def test_another_dag_fills_the_data_and_the_change_soaks_without_a_worker(airflo
         assert admin.wait_for_run("follow_ups", follow_up, 120) == "success"
         checks = "SELECT name, status FROM schema_change.follow_up"
         assert connection.execute(checks).fetchall() == [("every row has it", "passed")]
+
+
+def test_a_pause_and_a_wait_for_a_lock_hold_no_worker(airflow: Airflow, lab: Target) -> None:
+    """Both are parked in the triggerer after half a minute, leave no session, and go on by themselves."""
+    dag_id = change_id(4)
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'lab' AND pid <> pg_backend_pid()"
+        " AND application_name LIKE 'schema_change:%' AND application_name <> 'schema_change:waiting'"
+    )
+    parked = frozenset({"deferred", "failed", "success", "upstream_failed"})
+    with airflow.api("admin") as admin, lab.connect("test") as connection, lab.connect("reader") as reader:
+        run_id = admin.trigger(dag_id, FAST)
+        admin.wait_for_task(dag_id, run_id, "plan", frozenset({"success", "failed"}), 120)
+        control.pause(connection, run_id_of(dag_id, run_id), "ann")
+        assert admin.wait_for_task(dag_id, run_id, "backfill", parked, 120) == "deferred"
+        reason = "SELECT throttle_reason FROM schema_change.backfill"
+        assert connection.execute(reason).fetchone() == ("paused by ann",)
+        assert connection.execute(ours).fetchone() == (1,)  # the reader
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM public.features")
+        control.resume(connection, run_id_of(dag_id, run_id), "ann")
+        assert admin.wait_for_task(dag_id, run_id, "contract", parked, 120) == "deferred", (
+            admin.task_states(dag_id, run_id),
+            admin.log(dag_id, run_id, "backfill"),
+        )
+        assert connection.execute(ours).fetchone() == (1,)
+        reader.execute("COMMIT")
+        assert admin.wait_for_run(dag_id, run_id, 120) == "success", admin.task_states(dag_id, run_id)
+        assert connection.execute("SELECT sum(extreme_4) FROM public.features").fetchone() == (110,)
+        tries = "SELECT stage, tries FROM schema_change.stage WHERE run_id = %s AND stage IN ('backfill', 'contract')"
+        assert set(connection.execute(tries, [run_id_of(dag_id, run_id)])) == {("backfill", 1), ("contract", 1)}

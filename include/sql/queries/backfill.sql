@@ -198,7 +198,68 @@ SELECT
     set_config('statement_timeout', %(statement_ms)s::text, true),
     set_config('schema_change.bypass', 'on', true);
 
+-- name: note_size
+-- Kept from the first look on, so that growth is measured from there.
+UPDATE schema_change.backfill
+SET bytes_before = %(bytes)s
+WHERE
+    (run_id, seq, shard) IN (
+        SELECT b.run_id, b.seq, b.shard
+        FROM schema_change.backfill AS b
+        WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s
+        -- Another shard may be in the middle of a batch.
+        FOR UPDATE SKIP LOCKED
+    );
+
 -- name: sample
+-- All a look wants to know, from statistics and lock tables; of a partitioned table, from all its partitions.
+WITH RECURSIVE tree AS (
+    SELECT c.oid
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+    UNION
+    SELECT i.inhrelid
+    FROM tree AS t
+    INNER JOIN pg_inherits AS i ON t.oid = i.inhparent
+),
+
+rows_of AS (
+    SELECT
+        coalesce(sum(s.n_dead_tup), 0)::bigint AS dead,
+        coalesce(sum(s.n_live_tup), 0)::bigint AS live,
+        bool_or(
+            current_setting('autovacuum')::boolean
+            AND coalesce(o.enabled, true)
+            AND s.n_dead_tup > least(
+                coalesce(o.threshold, current_setting('autovacuum_vacuum_threshold')::float8)
+                + coalesce(o.scale, current_setting('autovacuum_vacuum_scale_factor')::float8) * greatest(c.reltuples, 0),
+                -- From PostgreSQL 18 on; -1 means none.
+                nullif(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1)
+            )
+        ) AS vacuum_due
+    FROM tree AS t
+    INNER JOIN pg_class AS c ON t.oid = c.oid
+    LEFT JOIN pg_stat_all_tables AS s ON t.oid = s.relid
+    CROSS JOIN LATERAL (
+        SELECT
+            max(x.option_value) FILTER (WHERE x.option_name = 'autovacuum_enabled')::boolean AS enabled,
+            max(x.option_value) FILTER (WHERE x.option_name = 'autovacuum_vacuum_threshold')::float8 AS threshold,
+            max(x.option_value) FILTER (WHERE x.option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale
+        FROM pg_options_to_table(c.reloptions) AS x
+    ) AS o
+),
+
+slot AS (
+    SELECT
+        r.slot_name::text || CASE WHEN r.active THEN '' ELSE ' (not in use)' END AS name,
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), r.restart_lsn)::float8 AS bytes
+    FROM pg_replication_slots AS r
+    WHERE r.restart_lsn IS NOT NULL AND r.wal_status IS DISTINCT FROM 'lost'
+    ORDER BY bytes DESC
+    LIMIT 1
+)
+
 SELECT
     coalesce(k.paused, false) AS paused,
     coalesce(k.cancelled, false) AS cancelled,
@@ -212,27 +273,74 @@ SELECT
     (
         SELECT count(*)
         FROM pg_locks AS l
-        WHERE l.locktype = 'relation' AND NOT l.granted AND l.relation = c.oid AND l.pid <> %(work_pid)s
-    ) AS lock_waiters,
-    (
-        SELECT max(extract(EPOCH FROM clock_timestamp() - a.xact_start))::float8
-        FROM pg_stat_activity AS a
         WHERE
-            a.datname = current_database() AND a.backend_type = 'client backend' AND a.backend_xmin IS NOT NULL
-            AND a.pid NOT IN (%(work_pid)s, pg_backend_pid())
+            l.locktype = 'relation' AND NOT l.granted AND l.pid <> %(work_pid)s
+            AND l.relation IN (SELECT t.oid FROM tree AS t)
+    ) AS lock_waiters,
+    greatest(
+        (
+            SELECT max(extract(EPOCH FROM clock_timestamp() - a.xact_start))::float8
+            FROM pg_stat_activity AS a
+            WHERE
+                a.datname = current_database() AND a.backend_type = 'client backend'
+                AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+                AND a.pid NOT IN (%(work_pid)s, pg_backend_pid())
+        ),
+        (
+            SELECT max(extract(EPOCH FROM clock_timestamp() - x.prepared))::float8
+            FROM pg_prepared_xacts AS x
+            WHERE x.database = current_database()
+        )
     ) AS oldest_transaction_s,
-    coalesce(s.n_dead_tup, 0) AS dead_rows,
-    coalesce(s.n_live_tup, 0) AS live_rows,
-    current_setting('autovacuum')::boolean
-    AND NOT coalesce('autovacuum_enabled=false' = ANY(c.reloptions), false) AS autovacuum,
+    rows_of.dead AS dead_rows,
+    rows_of.live AS live_rows,
+    coalesce(rows_of.vacuum_due, false) AS vacuum_due,
     EXISTS (
         SELECT 1
         FROM pg_stat_progress_vacuum AS v
         INNER JOIN pg_stat_activity AS a ON v.pid = a.pid
-        WHERE v.relid = c.oid AND a.query LIKE '%%(to prevent wraparound)'
-    ) AS wraparound
-FROM pg_class AS c
-INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-LEFT JOIN pg_stat_all_tables AS s ON c.oid = s.relid
+        WHERE v.relid IN (SELECT t.oid FROM tree AS t) AND a.query LIKE '%%(to prevent wraparound)'
+    ) AS wraparound,
+    (
+        SELECT min(b.bytes_before)
+        FROM schema_change.backfill AS b
+        WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s
+    ) AS bytes_before,
+    -- The size needs a lock on the table: not while somebody waits for it alone, or has it.
+    CASE
+        WHEN
+            NOT EXISTS (
+                SELECT 1
+                FROM pg_locks AS l
+                WHERE l.mode = 'AccessExclusiveLock' AND l.relation IN (SELECT t.oid FROM tree AS t)
+            )
+            THEN (SELECT sum(pg_total_relation_size(t.oid))::bigint FROM tree AS t)
+    END AS bytes,
+    pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,
+    slot.name AS slot,
+    slot.bytes AS slot_bytes
+FROM rows_of
+LEFT JOIN slot ON true
 LEFT JOIN schema_change.control AS k ON k.run_id = %(run_id)s
-WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
+WHERE EXISTS (SELECT 1 FROM tree);
+
+-- name: condition_settings
+SET TRANSACTION READ ONLY;
+SELECT
+    set_config('search_path', 'public', true),
+    set_config('statement_timeout', '1s', true),
+    set_config('lock_timeout', '500ms', true);
+
+-- name: control
+INSERT INTO schema_change.control AS c (run_id, paused, cancelled, rows_per_second, changed_by)
+VALUES (
+    %(run_id)s, coalesce(%(paused)s::boolean, false), coalesce(%(cancelled)s::boolean, false),
+    nullif(%(rows)s::integer, 0), %(by)s
+)
+ON CONFLICT (run_id) DO UPDATE SET
+    -- What is not said stays; 0 rows per second stands for as fast as it can.
+    paused = coalesce(%(paused)s::boolean, c.paused),
+    cancelled = coalesce(%(cancelled)s::boolean, c.cancelled),
+    rows_per_second = nullif(coalesce(%(rows)s::integer, c.rows_per_second), 0),
+    changed_by = excluded.changed_by,
+    changed_at = clock_timestamp();

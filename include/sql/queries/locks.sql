@@ -66,17 +66,28 @@ SELECT
         WHEN a.backend_type = 'autovacuum worker' THEN 'autovacuum'
         ELSE 'session'
     END AS kind,
-    b.pid::text AS virtualtransaction
+    coalesce(v.virtualtransaction, b.pid::text) AS virtualtransaction
 FROM (SELECT DISTINCT u.pid FROM unnest(pg_blocking_pids(%(work_pid)s)) AS u (pid)) AS b
 LEFT JOIN pg_stat_activity AS a ON b.pid = a.pid
 LEFT JOIN LATERAL (
     -- The server says 0 for a prepared transaction; the oldest of this database is the best guess.
-    SELECT x.gid, x.owner, x.prepared
+    SELECT x.gid, x.owner, x.prepared, x.transaction
     FROM pg_prepared_xacts AS x
     WHERE x.database = current_database()
     ORDER BY x.prepared
     LIMIT 1
-) AS p ON b.pid = 0;
+) AS p ON b.pid = 0
+LEFT JOIN LATERAL (
+    -- Every transaction holds the lock on its own id, a prepared one that on its permanent id.
+    SELECT max(l.virtualtransaction) AS virtualtransaction
+    FROM pg_locks AS l
+    WHERE
+        (b.pid <> 0 AND l.pid = b.pid AND l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock')
+        OR (b.pid = 0 AND l.locktype = 'transactionid' AND l.pid IS NULL AND l.transactionid = p.transaction)
+) AS v ON true;
+
+-- name: any_left
+SELECT EXISTS (SELECT 1 FROM pg_locks AS l WHERE l.virtualtransaction = ANY(%(transactions)s::text[]));
 
 -- name: terminate
 SELECT a.pid, pg_terminate_backend(a.pid)

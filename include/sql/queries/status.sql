@@ -19,6 +19,12 @@ WHERE b.run_id = %(run_id)s
 GROUP BY s.seq, s.title
 ORDER BY s.seq;
 
+-- name: waiting
+SELECT s.stage, s.result ->> 'summary' AS summary
+FROM schema_change.stage AS s
+WHERE s.run_id = %(run_id)s AND s.status = 'started' AND s.result ? 'until'
+ORDER BY s.started_at;
+
 -- name: owners
 SELECT o.table_schema, o.table_name, o.run_id, o.since
 FROM schema_change.owner AS o

@@ -73,6 +73,8 @@ def _progress(connection: Connection, run_id: UUID) -> Iterator[str]:
         of = f" of about {estimated:,} ({min(done / estimated, 1):.0%})" if estimated and not finished else ""
         wait = f", waiting: {waiting}" if waiting else ""
         yield f"{title}: {done:,} rows{of}{', done' if finished else ''}{wait}, at {updated:%F %T %Z}"
+    for stage, summary in connection.execute(sqlfiles.block("queries/status", "waiting"), {"run_id": run_id}):
+        yield f"{stage} waits: {summary}"
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -14,6 +14,10 @@ from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.runner import Runner
 from schema_change.operators.outcome import done_or_skip, task_errors
 from schema_change.operators.request import build_request, refuse_unknown_words, run_id_of
+from schema_change.triggers.waiting import WaitingTrigger
+
+#: How long (s) a wait for a lock, or a pause, may hold a worker.
+_PARK_AFTER_S = 30.0
 
 
 class StageOperator(BaseOperator):
@@ -31,9 +35,12 @@ class StageOperator(BaseOperator):
         self.runner: Runner | None = None
 
     def execute(self, context: Context) -> Any:
-        """Run the stage; one that waits is deferred, so that it holds no worker, and looks again when it is time."""
+        """Run the stage; one that waits is deferred, so that it holds no worker, and goes on when that is over."""
         with task_errors():
             runner, result = self._run(context)
+        if result.waits_for is not None:
+            conn_id = runner.request.target.conn_id
+            self.defer(trigger=WaitingTrigger(conn_id, result.waits_for.to_json()), method_name="go_on")
         if result.until is not None:
             self.defer(trigger=DateTimeTrigger(moment=result.until), method_name="go_on")
         summary = _summary(context, result)
@@ -44,7 +51,7 @@ class StageOperator(BaseOperator):
         return summary
 
     def go_on(self, context: Context, event: Any = None) -> Any:
-        """Run the stage again, now that it is time."""
+        """Run the stage again: it goes on where it waited."""
         return self.execute(context)
 
     def on_kill(self) -> None:
@@ -53,7 +60,9 @@ class StageOperator(BaseOperator):
             self.runner.cancel()
 
     def _run(self, context: Context) -> tuple[Runner, StageResult]:
-        self.runner = Runner(build_request(self.change, context), progress=self._progress, ahead=True)
+        self.runner = Runner(
+            build_request(self.change, context), progress=self._progress, park_after_s=_PARK_AFTER_S, ahead=True
+        )
         return self.runner, done_or_skip(self.runner.run(self.stage))
 
     def _progress(self, line: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from urllib.parse import urlencode
 
 import pytest
@@ -132,6 +134,40 @@ def test_a_procedure_needs_no_file(connection: Connection) -> None:
     assert journal.change["operations"][0]["add_column"]["fill"] == "features.id * 2"
     registered = "SELECT table_name, version FROM schema_change.schema_registry"
     assert connection.execute(registered).fetchall() == [("features", "v1.0.0")]
+
+
+def commit_once_deferred(connection: Connection, reader: Connection, reasons: list[str]) -> None:
+    """Let a reader go as soon as the journal says that a stage waits for it."""
+    waiting = "SELECT result ->> 'summary' FROM schema_change.stage WHERE status = 'started' AND result ? 'waits_for'"
+    while not reasons:
+        if connection.execute("SELECT to_regclass('schema_change.stage')").fetchone() != (None,):
+            reasons += [reason for (reason,) in connection.execute(waiting)]
+        time.sleep(0.05)
+    reader.execute("COMMIT")
+
+
+@pytest.mark.usefixtures("shop", "change")
+def test_a_wait_for_a_lock_goes_through_the_triggerer(
+    target: Target, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schema_change.operators.stage._PARK_AFTER_S", 0.2)
+    monkeypatch.setattr("schema_change.core.prechecks.sessions._IDLE_S", 1_000)
+    conf = {"conn_id": "shop", "table": "public.features", "column": "remark", "type": "text"}
+    reasons: list[str] = []
+    with target.connect("reader") as reader, target.connect("watcher") as watcher:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM public.features")
+        thread = threading.Thread(target=commit_once_deferred, args=(watcher, reader, reasons), daemon=True)
+        thread.start()
+        dag_run = procedure_dag(PROCEDURES["add_column"]).test(
+            run_conf={**conf, "skip_rehearsal": True, "skip_backup": True}
+        )
+        tasks = {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
+        assert str(dag_run.state) == "success", tasks
+        assert reasons[0].startswith("ACCESS EXCLUSIVE lock on public.features: session")
+        thread.join(10)
+    tries = "SELECT status, tries FROM schema_change.stage WHERE stage = 'migrate'"
+    assert connection.execute(tries).fetchone() == ("done", 1)
 
 
 @pytest.mark.usefixtures("shop", "change")

@@ -15,6 +15,7 @@ from schema_change.core.backup.files import CHUNK_BYTES
 from schema_change.core.backup.restore import restore_database, restore_tables
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, ConfigurationError, LockNotAvailable
+from schema_change.core.execution.locks import LockSettings
 from schema_change.core.names import Table
 from tests.integration.backup.conftest import OTHER, READING, STATION, WEIRD, back_up, one
 from tests.memory import held
@@ -176,8 +177,27 @@ def test_a_table_in_use_is_retryable(small: Target, connection: Connection, fold
     back_up(small, folder, run_id, OTHER)
     with connection.transaction():
         connection.execute("SELECT count(*) FROM other")
-        with pytest.raises(LockNotAvailable):
-            restore_tables(small, folder)
+        with pytest.raises(LockNotAvailable, match=f"blocked by session {connection.info.backend_pid}"):
+            restore_tables(small, folder, locks=LockSettings(wait_s=0.5))
+
+
+def test_a_restore_waits_without_standing_in_the_queue(
+    small: Target, connection: Connection, folder: UPath, run_id: UUID
+) -> None:
+    back_up(small, folder, run_id, STATION)
+    connection.execute("DELETE FROM station")
+    reader = psycopg.connect(**small.parameters)
+    reader.execute("SELECT count(*) FROM public.station")
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        reader.commit()
+
+    assert restore_tables(small, folder, note=note).tables[0].changed
+    reader.close()
+    assert notes[0].startswith("waiting for ACCESS EXCLUSIVE lock on public.reading, public.station")
+    assert one(small, "SELECT count(*) FROM public.station") == 2
 
 
 def test_an_owner_who_is_no_superuser_restores(

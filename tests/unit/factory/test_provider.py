@@ -25,7 +25,7 @@ def test_airflow_accepts_the_description_of_the_provider() -> None:
 
 def test_every_module_the_provider_names_exists() -> None:
     info = get_provider_info()
-    for part in ("operators", "hooks"):
+    for part in ("operators", "hooks", "triggers"):
         for module in info[part][0]["python-modules"]:
             assert (ROOT / "plugins" / f"{module.replace('.', '/')}.py").is_file(), module
 

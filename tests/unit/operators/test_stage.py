@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.errors import LockNotAvailable, PreCheckFailed
+from schema_change.core.execution.waiting import TransactionWait
 from schema_change.core.planning.approval import Approval
 from schema_change.operators.request import run_id_of
 from schema_change.operators.stage import PlanOperator, StageOperator
@@ -43,6 +44,22 @@ def test_a_stage_that_waits_is_deferred_until_its_time_and_goes_on(
     assert deferred.value.method_name == "go_on"
     assert operator.go_on(context, {})["summary"] == "soak done"
     assert script.ran == ["soak", "soak"]
+
+
+def test_a_stage_that_waits_for_a_lock_is_deferred_until_it_can_be_had(
+    change: Change, script: Script, context: Any
+) -> None:
+    waiting = TransactionWait(what="a lock", reason="held by pid 7", since=datetime.now(UTC), transactions=("1/2",))
+    script.waits_for["migrate"] = waiting
+    operator = StageOperator(stage="migrate", change=change)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    path, arguments = deferred.value.trigger.serialize()
+    assert path == "schema_change.triggers.waiting.WaitingTrigger"
+    assert arguments == {"conn_id": "weather", "waiting": waiting.to_json()}
+    assert operator.go_on(context, {"waited_s": 40.0})["summary"] == "migrate done"
+    assert script.ran == ["migrate", "migrate"]
+    assert script.park_after_s == 30
 
 
 def test_what_a_retry_cannot_help_fails_at_once_with_the_remedy(change: Change, script: Script, context: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from schema_change.core.backfill.fill import DATA_ERRORS, Fill, poison_error, re
 from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, ranges_of, size
 from schema_change.core.backfill.pace import BatchSize, Meter, Progress
 from schema_change.core.backfill.retries import Retries
-from schema_change.core.backfill.throttle import Sample, ThrottleSettings, reason_to_pause, take_sample
+from schema_change.core.backfill.throttle import ThrottleSettings, Watcher
 from schema_change.core.backfill.turns import Part, Turns, pays
 from schema_change.core.backfill.undo import undo_rows
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError
 from schema_change.core.execution.blockers import Blocker, Watch, describe
 from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
+from schema_change.core.execution.waiting import Parked, Parking, ThrottleWait
 from schema_change.core.model import Backfill, NewRows
 
 __all__ = ["BackfillSettings", "Progress", "remaining", "run_backfill", "undo_fill"]
@@ -67,12 +69,14 @@ def run_backfill(
     backfill: Backfill,
     settings: BackfillSettings | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
+    parking: Parking | None = None,
 ) -> int:
     """Fill the column, from the checkpoint on when there is one; return the rows filled, earlier tries included.
 
     Batches run on ``work``; the throttle looks, and pauses are recorded, on ``side``. Both are autocommit sessions.
     Raises BackfillError naming the row that cannot be filled, or when the run was cancelled, and LockNotAvailable
-    naming who keeps rows locked. Whatever it raises, the checkpoint is right and a later call goes on from it.
+    naming who keeps rows locked; Parked when a long wait is for others to see through. Whatever it raises, the
+    checkpoint is right and a later call goes on from it.
     """
     with _lost_connections_named(f"fill {backfill.what}"):
         return _Filler(
@@ -83,6 +87,7 @@ def run_backfill(
             backfill=backfill,
             settings=settings or BackfillSettings(),
             meter=Meter(on_progress),
+            parking=parking or Parking(),
         ).run()
 
 
@@ -144,6 +149,7 @@ class _Filler:
         backfill: Backfill,
         settings: BackfillSettings,
         meter: Meter,
+        parking: Parking,
     ) -> None:
         if backfill.remember and not backfill.key:
             raise BackfillError(
@@ -152,7 +158,9 @@ class _Filler:
             )
         self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
         self.backfill, self.settings, self.meter = backfill, settings, meter
-        self._retries = Retries(f"fill {backfill.what}", settings.lock_wait_s)
+        self._parking = parking
+        self._retries = Retries(f"fill {backfill.what}", settings.lock_wait_s, parking)
+        self._watcher = Watcher(run_id, seq, backfill.table, settings.throttle, work.info.backend_pid)
         self.ranges: Ranges = ranges_of(work, backfill.table, backfill.key)
         self.fill = Fill(backfill, self.ranges, run_id, seq)
         self.keyless = isinstance(self.ranges, BlockRanges)
@@ -161,6 +169,9 @@ class _Filler:
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
         self.courtesy = Courtesy(side, self.size, settings.target_ms)
         self.rows_per_second: int | None = None
+        self._pause = f"backfill of {backfill.what} pauses"
+        if earlier := parking.waited_before(self._pause):
+            self._record_pause(None, round(earlier * 1000))
         self._sampled_at: float | None = None
 
     def run(self) -> int:
@@ -359,32 +370,37 @@ class _Filler:
         interval = self.settings.throttle.interval_s
         if self._sampled_at is not None and time.monotonic() - self._sampled_at < interval:
             return
-        reason = self._reason(already_paused=False)
+        reason, since = self._reason(paused=False), time.monotonic()
         while reason is not None:
             started = time.monotonic()
             self._record_pause(reason, 0)
             self._report(reason=reason)
+            if self._parking.is_due(started - since):
+                raise Parked(self._wait(reason))
             time.sleep(interval)
             self._record_pause(reason, round((time.monotonic() - started) * 1000))
-            reason = self._reason(already_paused=True)
+            reason = self._reason(paused=True)
 
-    def _reason(self, *, already_paused: bool) -> str | None:
-        sample = take_sample(self.side, self.run_id, self.backfill.table, self.work.info.backend_pid)
+    def _reason(self, *, paused: bool) -> str | None:
+        reason = self._watcher.reason(self.side, paused=paused)
         self._sampled_at = time.monotonic()
-        if sample is None:
-            return None
-        self._refuse_cancelled(sample)
-        self.rows_per_second = sample.rows_per_second
-        return reason_to_pause(sample, self.settings.throttle, already_paused=already_paused)
+        if sample := self._watcher.sample:
+            sample.refuse_cancelled(self.backfill.what)
+            self.rows_per_second = sample.rows_per_second
+        return reason
 
-    def _refuse_cancelled(self, sample: Sample) -> None:
-        if sample.cancelled:
-            raise BackfillError(
-                f"the backfill of {self.backfill.what} was cancelled by {sample.changed_by}",
-                hint="roll the run back; or clear schema_change.control.cancelled and run this again, it goes on",
-            )
+    def _wait(self, reason: str) -> ThrottleWait:
+        return ThrottleWait(
+            what=self._pause,
+            reason=reason,
+            since=dt.datetime.now(dt.UTC),
+            run_id=self.run_id,
+            seq=self.seq,
+            table=self.backfill.table,
+            throttle=self.settings.throttle,
+        )
 
-    def _record_pause(self, reason: str, ms: int) -> None:
+    def _record_pause(self, reason: str | None, ms: int) -> None:
         self.side.execute(
             sqlfiles.block("queries/backfill", "throttled"),
             {"run_id": self.run_id, "seq": self.seq, "reason": reason, "ms": ms},

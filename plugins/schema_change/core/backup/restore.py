@@ -23,7 +23,9 @@ from schema_change.core.backup.manifest import Manifest, read_manifest
 from schema_change.core.backup.scope import backup_scope
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target
-from schema_change.core.errors import BackupError, LockNotAvailable
+from schema_change.core.errors import BackupError, ExecutionError, LockNotAvailable
+from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
+from schema_change.core.model import LockMode
 from schema_change.core.names import Table, short_name
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def restore_tables(
     folder: UPath,
     tables: Sequence[Table] | None = None,
     *,
+    locks: LockSettings | None = None,
     note: Callable[[str], None] = log.info,
 ) -> RestoreResult:
     """Replace the rows of tables by those of the backup; None means all tables whose rows are in it.
@@ -88,27 +91,34 @@ def restore_tables(
     One transaction: lock, compare, empty, load the backup's columns (others get their default), check foreign keys and
     checksums, commit. The user's triggers do not fire, sequences stay where they are, and a table that still holds the
     backup's rows is left alone. Raises BackupError, with nothing changed, when a table no longer has the backup's
-    columns, a row elsewhere refers to a row that would be gone, or the result differs; LockNotAvailable (retryable)
-    when a table is in use.
+    columns, a row elsewhere refers to a row that would be gone, or the result differs; LockNotAvailable (retryable),
+    naming who is in the way, when a table stays in use for as long as ``locks`` says.
     """
     manifest = read_manifest(folder)
-    with target.connect("restore") as session:
+    with target.connect("restore") as session, target.connect("restore:side") as side:
         chosen = _choose(session, manifest, tables)
         if not chosen:
             raise BackupError(f"{folder} holds no rows of the tables asked for", hint="name tables of the backup")
         client = client_for(max(session.info.server_version, manifest.client_major * 10000))
+        _check_shapes(session, chosen)
+        results: list[RestoreResult] = []
         try:
-            with local_files(folder, manifest.files) as files, session.transaction():
-                result = _replace(session, client, manifest, chosen, files / DUMP)
-        except psycopg.errors.LockNotAvailable as error:
-            raise LockNotAvailable(
-                f"a table to restore on {target.conn_id} is in use", hint="end the sessions that use it, then try again"
-            ) from error
-        except psycopg.Error as error:
+            with local_files(folder, manifest.files) as files:
+                LockSafeExecutor(session, side, locks or LockSettings(), note).transaction(
+                    (),
+                    tables=rows.involved(session, [t.table for t in chosen]),
+                    lock=LockMode.ACCESS_EXCLUSIVE,
+                    long=True,
+                    within=lambda work, _: results.append(_replace(work, client, manifest, chosen, files / DUMP)),
+                )
+        except LockNotAvailable:
+            raise
+        except ExecutionError as error:
             raise BackupError(
-                f"the rows could not be restored, nothing was changed: {str(error).strip()}",
+                f"the rows could not be restored, nothing was changed: {error.message}",
                 hint="restore the whole database (a backup of scope database), or repair the cause and try again",
             ) from error
+    result = results[-1]
     note(result.lost_writes())
     return result
 
@@ -124,9 +134,8 @@ def _choose(session: Connection, manifest: Manifest, tables: Sequence[Table] | N
 def _replace(
     session: Connection, client: Installation, manifest: Manifest, chosen: Sequence[TableChecksum], data: Path
 ) -> RestoreResult:
+    """Replace the rows of tables that are locked."""
     tables = [t.table for t in chosen]
-    _check_shapes(session, chosen)
-    rows.lock(session, tables)
     _check_shapes(session, chosen)
     before = {c.table: c for c in checksums(session, tables, manifest.columns)}
     changed = [t for t in chosen if differences([t], [before[t.table]])]

@@ -55,11 +55,10 @@ def _foreign_keys(session: Connection, tables: Sequence[Table]) -> list[_Foreign
     return [_ForeignKey(Table(r[0], r[1]), r[2], r[3], r[4], Table(r[5], r[6])) for r in rows]
 
 
-def lock(session: Connection, tables: Sequence[Table]) -> None:
-    """Lock tables and their foreign-key partners against everybody, in one order for everybody."""
+def involved(session: Connection, tables: Sequence[Table]) -> list[Table]:
+    """Return tables and their foreign-key partners: what must be locked to replace the rows of the tables."""
     partners = {t for key in _foreign_keys(session, tables) for t in (key.table, key.references)}
-    every = sql.SQL(", ").join(t.identifier for t in sorted({*tables, *partners}))
-    session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
+    return sorted({*tables, *partners})
 
 
 def reload(session: Connection, client: Installation, tables: Sequence[Table], data: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +60,22 @@ class Blocker:
         return f"let it end, or end it: SELECT pg_terminate_backend({self.pid})"
 
 
+def in_the_way(
+    blockers: Iterable[Blocker], seen_s: Mapping[str, float], *, lock_timeout_ms: int, waited_s: float
+) -> tuple[Blocker, ...]:
+    """Return the blockers that an attempt would not outlast.
+
+    A transaction younger than one attempt may well end during it. The longer we have waited, the older a newcomer may
+    be: so a table that is never free of one-second transactions is still attempted now and then, while one blocker
+    that was there all the time is never queued behind. ``seen_s`` says for how long we know of each transaction, for
+    want of its age.
+    """
+    limit = max(lock_timeout_ms / 1000, waited_s / 4)
+    return tuple(
+        b for b in blockers if b.kind == "wraparound" or limit < (seen_s[b.transaction] if b.age_s is None else b.age_s)
+    )
+
+
 def describe(blockers: Iterable[Blocker]) -> str:
     """Name the blockers in one line."""
     return "; ".join(map(str, blockers)) or "nobody who could be named"
@@ -93,6 +109,13 @@ def look(side: Connection, work_pid: int, tables: Collection[Table], lock: LockM
     views = dict.fromkeys(Table(schema, name) for schema, name, kind, *_ in rows if kind == "v" and lockable)
     blockers = {b.transaction: b for held, *values in (row[3:] for row in rows) if held for b in [Blocker(*values)]}
     return View((*views, *sorted(lockable)), tuple(b for b in blockers.values() if b.kind != "autovacuum"))
+
+
+def any_left(side: Connection, transactions: Collection[str]) -> bool:
+    """Tell whether one of these transactions is still there."""
+    words = {"transactions": list(transactions)}
+    row = side.execute(sqlfiles.block("queries/locks", "any_left"), words).fetchone()
+    return bool(row and row[0])
 
 
 def blocking(side: Connection, work_pid: int) -> tuple[Blocker, ...]:

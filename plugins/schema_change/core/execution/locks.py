@@ -18,6 +18,7 @@ from schema_change.core.execution.autocommit import run_watched, session_timeout
 from schema_change.core.execution.blockers import Blocker, Watch, look
 from schema_change.core.execution.patience import LockSettings, Patience
 from schema_change.core.execution.statements import TRANSIENT, Clock, first_line, statement_failed
+from schema_change.core.execution.waiting import Parking
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
 
@@ -39,6 +40,7 @@ class LockSafeExecutor:
 
     Both are autocommit sessions of the same database. ``note`` receives what a person may want to read meanwhile:
     who blocks, who was terminated. ``audit`` receives what must be on record: each session that was terminated.
+    ``parking`` says whether a long wait ends with Parked, for somebody else to see it through.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class LockSafeExecutor:
         settings: LockSettings,
         note: Callable[[str], None] = _log_note,
         audit: Callable[[str], None] = _log_note,
+        *,
+        parking: Parking | None = None,
     ) -> None:
+        self.parking = parking or Parking()
         self._work, self._side, self._settings, self._note, self._audit = work, side, settings, note, audit
         self._pid = work.info.backend_pid
 
@@ -57,6 +62,10 @@ class LockSafeExecutor:
         """How long the harmless first lock waits: autovacuum gives way to whoever has waited the deadlock_timeout."""
         row = self._side.execute(sqlfiles.block("queries/locks", "deadlock_timeout_ms")).fetchone()
         return (row[0] if row else 1_000) + 1_000
+
+    def in_process(self) -> LockSafeExecutor:
+        """Return the same executor for work that waits here, however long, because it cannot be begun again."""
+        return LockSafeExecutor(self._work, self._side, self._settings, self._note, self._audit)
 
     def transaction(
         self,
@@ -94,9 +103,10 @@ class LockSafeExecutor:
     def autocommit(self, statements: Sequence[str], *, tables: Sequence[Table], lock: LockMode) -> None:
         """Run statements one by one outside a transaction.
 
-        Up to SHARE UPDATE EXCLUSIVE (concurrent index builds, VACUUM) they wait without lock time-out, which would
-        leave an invalid index, under a watchdog that names whom they wait for and gives up after ``wait_s`` of
-        waiting for the same sessions. Stronger locks (VACUUM FULL) are attempted briefly, like transactions.
+        Up to SHARE UPDATE EXCLUSIVE (concurrent index builds, VACUUM) they begin when nobody is in the way, and then
+        wait without lock time-out, which would leave an invalid index, under a watchdog that names whom they wait for
+        and gives up after ``wait_s`` of waiting for the same sessions. Stronger locks (VACUUM FULL) are attempted
+        briefly, like transactions.
         Raises LockNotAvailable naming the blocker, and ExecutionError when a statement fails. What an interrupted
         statement leaves behind is for the step's repair.
         """
@@ -104,9 +114,8 @@ class LockSafeExecutor:
         for statement in statements:
             if lock <= LockMode.SHARE_UPDATE_EXCLUSIVE:
                 patience = self._patience(lock, tables)
-                run_watched(
-                    self._work, self._side, statement, patience=patience, wait_s=self._settings.wait_s, note=self._note
-                )
+                self._clear_of_blockers(tables, lock, patience)
+                run_watched(self._work, self._side, statement, patience=patience, note=self._note)
             else:
                 self._until_done(tables, lock, partial(self._run_alone, statement))
 
@@ -169,6 +178,8 @@ class LockSafeExecutor:
         """Run the statements; ``work_ms`` bounds them together, 0 does not. Return the statement_timeout left."""
         # transaction_timeout, which PostgreSQL 17 has for this, would end the session and not just the transaction.
         started, left = time.monotonic(), work_ms
+        if not statements:
+            self._set(self._settings.lock_timeout_ms, left)
         for statement in statements:
             left = work_ms and max(1, work_ms - round((time.monotonic() - started) * 1000))
             self._set(self._settings.lock_timeout_ms, left)
@@ -193,7 +204,16 @@ class LockSafeExecutor:
 
     def _patience(self, lock: LockMode, tables: Sequence[Table]) -> Patience:
         what = f"{lock.sql} lock on {', '.join(map(str, sorted(set(tables)))) or 'what the statement touches'}"
-        return Patience(what, self._settings, self._side, self._note, self._audit)
+        return Patience(
+            what,
+            self._settings,
+            self._side,
+            self._note,
+            self._audit,
+            tables=tables,
+            lock=lock,
+            parking=self.parking,
+        )
 
     def _too_slow(self, statement: str, lock: LockMode) -> ExecutionError:
         return ExecutionError(

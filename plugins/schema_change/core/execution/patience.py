@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
 from schema_change.core.database import Connection
 from schema_change.core.errors import LockNotAvailable
-from schema_change.core.execution.blockers import Blocker, describe, terminate
+from schema_change.core.execution.blockers import Blocker, any_left, describe, in_the_way, terminate
+from schema_change.core.execution.waiting import LockWait, Parked, Parking, TransactionWait, Waiting
+from schema_change.core.model import LockMode
+from schema_change.core.names import Table
 
 log = logging.getLogger(__name__)
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.02, 0.25
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 5.0
+_LONG_S = 1.0
 _SAY_EVERY_S = 10.0
 _TERMINATE_AFTER_S = 5.0
 
@@ -32,7 +38,7 @@ class LockSettings:
 
 
 class Patience:
-    """The waiting for one piece of work: from its first look to success or LockNotAvailable."""
+    """The waiting for one piece of work: from its first look to success, LockNotAvailable or Parked."""
 
     def __init__(
         self,
@@ -41,10 +47,16 @@ class Patience:
         side: Connection,
         note: Callable[[str], None],
         audit: Callable[[str], None],
+        *,
+        tables: Sequence[Table] = (),
+        lock: LockMode = LockMode.NONE,
+        parking: Parking | None = None,
     ) -> None:
         self.blockers: tuple[Blocker, ...] = ()
         self._what, self._settings, self._side, self._note, self._audit = what, settings, side, note, audit
+        self._tables, self._lock, self._parking = tables, lock, parking or Parking()
         self._start = time.monotonic()
+        self._before_s = self._parking.waited_before(what)
         self._first_seen: dict[str, float] = {}
         self._poll, self._pause = _FIRST_POLL_S, _FIRST_PAUSE_S
         self._said_at = 0.0
@@ -52,38 +64,73 @@ class Patience:
 
     @property
     def waited_s(self) -> float:
-        """Return the seconds since the first look."""
-        return time.monotonic() - self._start
+        """Return the seconds since the first look, that of an earlier try which was parked included."""
+        return self._before_s + time.monotonic() - self._start
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds until patience runs out."""
+        return self._settings.wait_s - self.waited_s
 
     def not_about_to_end(self, blockers: Sequence[Blocker]) -> tuple[Blocker, ...]:
-        """Return the blockers that an attempt would not outlast.
-
-        A transaction younger than one attempt may well end during it. The longer we have waited, the older a
-        newcomer may be: so a table that is never free of one-second transactions is still attempted now and then,
-        while one blocker that was there all the time is never queued behind.
-        """
+        """Return the blockers that an attempt would not outlast."""
         now = time.monotonic()
-        limit = max(self._settings.lock_timeout_ms / 1000, self.waited_s / 4)
-        for blocker in blockers:
-            self._first_seen.setdefault(blocker.transaction, now)
-        return tuple(
-            b
-            for b in blockers
-            if b.kind == "wraparound" or limit < (now - self._first_seen[b.transaction] if b.age_s is None else b.age_s)
-        )
+        seen_s = {b.transaction: now - self._first_seen.setdefault(b.transaction, now) for b in blockers}
+        return in_the_way(blockers, seen_s, lock_timeout_ms=self._settings.lock_timeout_ms, waited_s=self.waited_s)
 
     def without_queueing(self, blockers: tuple[Blocker, ...]) -> None:
-        """Wait a moment before the next look."""
+        """Wait a moment before the next look. Raises Parked when this has gone on for long."""
         self._blocked_by(blockers)
+        if self.is_to_be_parked:
+            raise Parked(self.waiting())
         self._sleep(self._poll)
         self._poll = min(self._poll * 1.5, _LAST_POLL_S)
 
     def after_attempt(self, blockers: tuple[Blocker, ...]) -> None:
-        """Pause after a failed attempt, with the queue empty; a little longer each time, and jittered."""
+        """Pause after a failed attempt, with the queue empty; a little longer each time, and jittered.
+
+        Raises Parked when this has gone on for long and we know of whom.
+        """
         self._blocked_by(blockers or self.blockers)
-        self._sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
+        if self.is_to_be_parked and self.blockers:
+            # They may hold a lock on something else than the tables, which only an attempt can find out.
+            raise Parked(self._transactions())
+        self._sleep_until_gone(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
         self._pause = min(self._pause * 1.5, _LAST_PAUSE_S)
         self._poll = _FIRST_POLL_S
+
+    @property
+    def is_to_be_parked(self) -> bool:
+        """Tell whether this process has waited long enough, while there is patience left."""
+        return self.left_s > 0 and self._parking.is_due(time.monotonic() - self._start)
+
+    def waiting(self, lock: LockMode | None = None) -> Waiting:
+        """Return, as data, what is waited for: the blockers' locks, or the blockers themselves.
+
+        ``lock`` is the mode that conflicts with theirs, when it is not the one wanted.
+        """
+        if self._settings.terminate_blockers:
+            # Those that could not be terminated; whoever comes after them can be, by a try that is at work.
+            return self._transactions()
+        return LockWait(
+            **self._words(),
+            tables=tuple(self._tables),
+            lock=lock or self._lock,
+            lock_timeout_ms=self._settings.lock_timeout_ms,
+        )
+
+    def _transactions(self) -> Waiting:
+        return TransactionWait(**self._words())
+
+    def _words(self) -> dict[str, Any]:
+        since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=self.waited_s)
+        return {
+            "what": self._what,
+            "reason": describe(self.blockers),
+            "since": since,
+            "until": since + dt.timedelta(seconds=self._settings.wait_s),
+            "transactions": tuple(b.transaction for b in self.blockers),
+        }
 
     def out_of_patience(self) -> LockNotAvailable:
         """Return the error that names who was in the way."""
@@ -117,11 +164,22 @@ class Patience:
         self.report(blockers)
         self.consider_terminating(blockers, self.waited_s)
 
+    def _sleep_until_gone(self, seconds: float) -> None:
+        """Sleep, but no longer than until those have gone who blocked the attempt for long.
+
+        Where many short transactions did, there is nobody in particular to wait for, and they need the pause.
+        """
+        long = tuple(b.transaction for b in self.blockers if b.age_s is None or b.age_s >= _LONG_S)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._sleep(min(_LAST_POLL_S, left))
+            if long and not any_left(self._side, long):
+                return
+
     def _sleep(self, seconds: float) -> None:
-        left = self._settings.wait_s - self.waited_s
-        if left <= 0:
+        if self.left_s <= 0:
             raise self.out_of_patience() from None
-        time.sleep(min(seconds, left))
+        time.sleep(min(seconds, self.left_s))
 
 
 def _named(pid: int, blockers: Sequence[Blocker]) -> str:

@@ -49,6 +49,7 @@ class StepRunner:
                 self._in_transaction(row.seq, step)
             else:
                 self._in_autocommit(row, step)
+        self.executor.parking.over()
 
     def sweep(self, row: StepRow) -> None:
         """Walk a backfill's table once more, for the rows written since it was done."""
@@ -77,6 +78,7 @@ class StepRunner:
             else:
                 self.executor.autocommit(step.undo, tables=step.tables, lock=step.undo_lock)
                 self._undone(row.seq, step, 0)
+        self.executor.parking.over()
         return True
 
     def holds(self, step: Step) -> bool:
@@ -142,6 +144,7 @@ class StepRunner:
             backfill=step.backfill,
             settings=self.backfill,
             on_progress=lambda progress: self.on_progress(step, progress),
+            parking=self.executor.parking,
         )
         with self.work.transaction():
             self.journal.set_step(seq, "done", rows=rows)

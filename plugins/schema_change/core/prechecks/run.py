@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     Check("window", surroundings.window, cheap=False),
     Check("hooks", surroundings.hooks, cheap=False),
     Check("health", surroundings.health, cheap=False),
+    Check("throttle", surroundings.throttle, cheap=False),
     Check("sentinels", surroundings.sentinels, cheap=False),
     Check("long_transactions", sessions.long_transactions, cheap=False),
     Check("idle_in_transaction", sessions.idle_in_transaction, cheap=False),

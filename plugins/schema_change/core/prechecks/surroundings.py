@@ -6,8 +6,12 @@ import datetime as dt
 import os
 import shutil
 
+import psycopg
+
+from schema_change.core.backfill.throttle import ask_condition, ask_metric
+from schema_change.core.execution.statements import message_of
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
-from schema_change.core.surroundings.models import POINTS, VARIABLE, HttpCall, PrometheusCheck
+from schema_change.core.surroundings.models import POINTS, VARIABLE, HttpCall, Metric
 from schema_change.core.surroundings.sentinels import measure
 from schema_change.core.surroundings.timing import opens_at, waits
 from schema_change.core.surroundings.watch import bad, look_around
@@ -31,14 +35,15 @@ def hooks(context: CheckContext) -> Answer:
     """Fail when a program or a variable of the environment is missing that the way there, or back, will need."""
     around = context.change.surroundings
     wanted = [hook for point in POINTS for hook in around.hooks.at(point)]
-    if not wanted and not around.health and not around.prometheus:
+    metrics = (*around.prometheus, *filter(None, [around.throttle.prometheus]))
+    if not wanted and not around.health and not metrics:
         return Answer("skipped", "the change has no hooks")
     programs = {hook.run[0] for hook in wanted if hook.run}
     missing = sorted(program for program in programs if shutil.which(program) is None)
-    calls: tuple[HttpCall | PrometheusCheck, ...] = (
+    calls: tuple[HttpCall | Metric, ...] = (
         *(hook.http for hook in wanted if hook.http),
         *around.health,
-        *around.prometheus,
+        *metrics,
     )
     texts = (text for call in calls for text in (call.url, *call.headers.values()))
     names = {*(name for hook in wanted for name in hook.env), *(n for text in texts for n in VARIABLE.findall(text))}
@@ -59,6 +64,23 @@ def health(context: CheckContext) -> Answer:
         remedy = "unless the change itself mends it, validate would fail for it: put it right first"
         return Answer("warn", "; ".join(map(str, wrong)), remedy)
     return Answer("pass", "; ".join(map(str, looks)))
+
+
+def throttle(context: CheckContext) -> Answer:
+    """Fail when the change's own condition for pausing cannot be asked; warn when a backfill would pause now."""
+    limits = context.change.surroundings.throttle
+    if limits.sql is None and limits.prometheus is None:
+        return Answer("skipped", "the change has no condition of its own")
+    try:
+        reasons = [
+            ask_condition(context.connection, limits.sql) if limits.sql else None,
+            ask_metric(limits.prometheus) if limits.prometheus else None,
+        ]
+    except psycopg.Error as error:
+        return Answer("fail", f"throttle.sql cannot be asked: {message_of(error)}", "correct it; it may take a second")
+    if found := "; ".join(filter(None, reasons)):
+        return Answer("warn", f"a backfill would pause now: {found}", "nothing needs to be done; it goes on by itself")
+    return Answer("pass", "a backfill would not pause now")
 
 
 def sentinels(context: CheckContext) -> Answer:

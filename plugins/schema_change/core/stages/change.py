@@ -96,9 +96,11 @@ def _vacuum(session: Session, plan: Plan, catalog: Catalog) -> None:
     full = session.options.vacuum_full
     tables = plan.written if full else tuple(s.backfill.table for s in plan.steps if s.backfill is not None)
     lock = LockMode.ACCESS_EXCLUSIVE if full else LockMode.SHARE_UPDATE_EXCLUSIVE
+    executor = session.steps.executor.in_process()
     for table in (t for t in dict.fromkeys(tables) if catalog.get(t) is not None):
         try:
-            session.steps.executor.autocommit((vacuum_analyze(table, full=full),), tables=(table,), lock=lock)
+            # The stage has done its work, and would not do this again.
+            executor.autocommit((vacuum_analyze(table, full=full),), tables=(table,), lock=lock)
         except SchemaChangeError as error:
             session.note(f"VACUUM of {table} is left to autovacuum: {error.message}")
 

@@ -14,6 +14,7 @@ from upath import UPath
 
 from schema_change.core.changes.spec import Change
 from schema_change.core.database import Target
+from schema_change.core.execution.waiting import Waiting
 
 
 class Options(BaseModel):
@@ -90,7 +91,8 @@ def backup_folder(artifacts: UPath, conn_id: str, run_id: UUID) -> UPath:
 class StageResult:
     """What a stage did: ``done`` or ``skipped`` with the reason in ``summary``; ``data`` is JSON for the report.
 
-    A stage that is ``waiting`` has to be run again at ``until``, and goes on then.
+    A stage that is ``waiting`` has to be run again, and goes on then: at ``until``, or as soon as ``waits_for`` is over
+    when it says what that is.
     """
 
     stage: str
@@ -98,3 +100,4 @@ class StageResult:
     summary: str
     data: Mapping[str, Any] = field(default_factory=dict)
     until: dt.datetime | None = None
+    waits_for: Waiting | None = None

@@ -12,6 +12,7 @@ from schema_change.core.backup.manifest import MANIFEST
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, JournalError, OwnershipError
+from schema_change.core.execution.locks import LockSettings
 from schema_change.core.journal.fence import fenced
 from schema_change.core.journal.journal import Journal, RunRow, applied_since, get_run
 from schema_change.core.names import Table
@@ -38,7 +39,9 @@ def put_back(session: Session) -> RestoreResult:
             artifacts=session.request.artifacts,
         )
     session.hooks.run_all("before_restore", again=True)
-    result = restore_tables(session.target, _folder(run, session.request.artifacts), note=session.note)
+    options = session.options
+    locks = LockSettings(options.lock_timeout_ms, options.lock_wait_s, options.terminate_blockers)
+    result = restore_tables(session.target, _folder(run, session.request.artifacts), locks=locks, note=session.note)
     session.journal.event("restored", result.lost_writes())
     session.hooks.run_all("after_restore", again=True)
     return result

@@ -16,6 +16,7 @@ from uuid import UUID
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, JournalError, PreCheckFailed, SchemaChangeError
+from schema_change.core.execution.waiting import Parked, Parking, Waiting
 from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, RunRow, StageRow, find_run
 from schema_change.core.model import Phase
@@ -81,6 +82,8 @@ class Runner:
 
     ``pair`` has the sessions of a process that runs more than one stage; without it each stage opens its own. With
     ``ahead`` a stage that is done skips those right after it that have nothing to do: no task need be started for them.
+    A wait for a lock, or of a backfill that is paused, ends the stage with ``waiting`` after ``park_after_s`` seconds;
+    by default it is seen through here.
     """
 
     def __init__(
@@ -90,10 +93,12 @@ class Runner:
         progress: Callable[[str], None] | None = None,
         pair: Pair | None = None,
         ahead: bool = False,
+        park_after_s: float | None = None,
     ) -> None:
         self.request = request
         self.pair = pair
         self.ahead = ahead
+        self._parking = Parking(park_after_s)
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
         self._planned_here = False
@@ -134,8 +139,11 @@ class Runner:
             self._keep_order(run, stages, stage)
             if stage not in stages or not stages[stage].is_waiting:
                 session.journal.start_stage(stage)
+            elif waits_for := stages[stage].result.get("waits_for"):
+                self._parking.earlier = Waiting.from_json(waits_for)
+                session.journal.wait_stage(stage, {})
             result = self._finished(session, stage)
-            if result.until is None:
+            if result.status != "waiting":
                 self._skip_ahead(session, stage)
             return result
 
@@ -224,7 +232,7 @@ class Runner:
         def note(line: str) -> None:
             self.progress(line)
 
-        return open_session(self.request, stage, note, pair=self.pair, opened=opened)
+        return open_session(self.request, stage, note, parking=self._parking, pair=self.pair, opened=opened)
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""
@@ -249,6 +257,9 @@ class Runner:
         """Run the stage's function and record how it ended, also when it fails."""
         try:
             result = self._closed(session, stage) or _FUNCTIONS[stage](session)
+        except Parked as parked:
+            waits_for = parked.waiting
+            result = StageResult(stage, "waiting", str(parked), until=waits_for.until, waits_for=waits_for)
         except SchemaChangeError as error:
             self._record(session, stage, "failed", {**error.data, "error": error.message, "hint": error.hint})
             raise
@@ -261,9 +272,15 @@ class Runner:
     def _ended(self, session: Session, result: StageResult) -> StageResult:
         """Record what a stage returned, and tell it."""
         summary = {**result.data, "summary": result.summary}
-        if result.until is not None:
-            waiting = {**summary, "until": result.until.isoformat()}
-            session.journal.on(session.side).wait_stage(result.stage, waiting)
+        if result.status == "waiting":
+            session.journal.on(session.side).wait_stage(
+                result.stage,
+                {
+                    **summary,
+                    "until": result.until.isoformat() if result.until else None,
+                    "waits_for": result.waits_for.to_json() if result.waits_for else None,
+                },
+            )
         else:
             self._record(session, result.stage, result.status, summary)
         self.progress(f"{result.stage}: {result.summary}")

@@ -12,9 +12,11 @@ from uuid import UUID
 import psycopg
 
 from schema_change.core.backfill.engine import BackfillSettings, Progress
+from schema_change.core.backfill.throttle import ThrottleSettings
 from schema_change.core.database import Connection, Target, terminate_quietly
 from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
 from schema_change.core.execution.steps import StepRunner
+from schema_change.core.execution.waiting import Parking
 from schema_change.core.journal.fence import fenced
 from schema_change.core.journal.journal import Journal
 from schema_change.core.model import Phase, Plan, Step
@@ -167,13 +169,14 @@ def open_session(
     *,
     target: Target | None = None,
     run_id: UUID | None = None,
+    parking: Parking | None = None,
     pair: Pair | None = None,
     opened: Callable[[Session], None] = lambda session: None,
 ) -> Iterator[Session]:
     """Open both sessions on the target and hold the run's fence.
 
-    ``opened`` receives the session before the fence is taken, so that a kill can cancel it. ``pair`` has the sessions
-    of a process that runs several stages. Raises OwnershipError
+    ``parking`` says whether long waits end with Parked. ``opened`` receives the session before the fence is taken, so
+    that a kill can cancel it. ``pair`` has the sessions of a process that runs several stages. Raises OwnershipError
     while another try of the same run is at work.
     """
     target = target or request.target
@@ -191,9 +194,12 @@ def open_session(
                 settings,
                 note,
                 audit=lambda message: journal.on(side).event("session_terminated", message),
+                parking=parking,
             ),
             journal=journal,
-            backfill=BackfillSettings(target_ms=options.batch_target_ms, lock_wait_s=options.lock_wait_s),
+            backfill=BackfillSettings(
+                target_ms=options.batch_target_ms, lock_wait_s=options.lock_wait_s, throttle=_limits(request, target)
+            ),
             note=note,
             on_progress=lambda step, progress: note(describe(step, progress)),
         )
@@ -201,6 +207,18 @@ def open_session(
         opened(session)
         with fenced(work, run_id):
             yield session
+
+
+def _limits(request: Request, target: Target) -> ThrottleSettings:
+    """Return when backfills pause.
+
+    A run that is finished from its journal alone has none to do; a copy knows nothing of what the change asks about
+    its own database.
+    """
+    if request.change is None:
+        return ThrottleSettings()
+    elsewhere = set() if target == request.target else {"sql", "prometheus"}
+    return ThrottleSettings(**request.change.surroundings.throttle.model_dump(exclude=elsewhere))
 
 
 def describe(step: Step, progress: Progress) -> str:

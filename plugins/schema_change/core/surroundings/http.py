@@ -15,7 +15,7 @@ import httpx
 from jsonschema import Draft202012Validator
 
 from schema_change.core.surroundings.environment import expanded, values_in, without_secrets
-from schema_change.core.surroundings.models import HttpCall, PrometheusCheck
+from schema_change.core.surroundings.models import HttpCall, Metric
 
 _SHOWN = 200
 _MAX_BYTES = 4 << 20
@@ -90,7 +90,7 @@ def call(request: HttpCall) -> Answer:
     return Answer(ok=problem is None, message=safe(f"{said}, but {problem}" if problem else said, request))
 
 
-def safe(text: str, request: HttpCall | PrometheusCheck) -> str:
+def safe(text: str, request: HttpCall | Metric) -> str:
     """Return text without the values that a request took from the environment."""
     return without_secrets(text, values_in((request.url, *request.headers.values()))).replace("\0", "")
 

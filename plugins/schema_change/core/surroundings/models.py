@@ -115,7 +115,7 @@ class HealthCheck(HttpCall):
     within_s: float = Field(default=30, ge=0, le=3600, description="How long to keep asking until the answer is good")
 
 
-class PrometheusCheck(_Part):
+class Metric(_Part):
     """A query of Prometheus, and the bounds within which every value of its result must be."""
 
     url: Url = Field(description="Prometheus itself, such as http://prometheus:9090; ${NAME} as in health")
@@ -124,13 +124,18 @@ class PrometheusCheck(_Part):
     min: float | None = Field(default=None, description="Lowest value that is fine")
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
     timeout_s: float = Field(default=10, gt=0, le=600)
-    within_s: float = Field(default=30, ge=0, le=3600, description="How long to keep asking until the value is fine")
 
     @model_validator(mode="after")
-    def _bounded(self) -> PrometheusCheck:
+    def _bounded(self) -> Metric:
         if self.max is None and self.min is None:
             raise ValueError("says no bound; add max or min")
         return self
+
+
+class PrometheusCheck(Metric):
+    """A metric that must be within its bounds at certain times of a run."""
+
+    within_s: float = Field(default=30, ge=0, le=3600, description="How long to keep asking until the value is fine")
 
 
 class Hook(_Part):
@@ -232,6 +237,31 @@ class Blackout(_Part):
         return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.timezone))
 
 
+class Throttle(_Part):
+    """Limits above which a backfill pauses; it goes on by itself below 80 % of them.
+
+    Sizes are in MB of 1024 × 1024 bytes.
+    """
+
+    replica_lag_s: float = Field(default=5, gt=0, description="How far a streaming replica may be behind")
+    lock_waiters: int = Field(default=1, ge=1, description="How many sessions waiting for a lock on the table are many")
+    long_transaction_s: float = Field(
+        default=600, gt=0, description="How old a transaction may be that keeps many dead rows from being vacuumed"
+    )
+    dead_rows: int = Field(default=1_000_000, ge=1, description="Dead rows that are many, once autovacuum is due")
+    dead_rows_ratio: float = Field(default=0.5, gt=0, description="The same, as a share of the live rows; both count")
+    growth_mb: int = Field(default=1_000, ge=1, description="By how much the table may grow while autovacuum is due")
+    growth_ratio: float = Field(
+        default=1, gt=0, description="The same, as a share of its size at the start; both count"
+    )
+    wal_mb_per_s: float | None = Field(default=None, gt=0, description="WAL the server may write per second")
+    slot_wal_mb: int = Field(default=10_000, ge=1, description="WAL that a replication slot may hold back, used or not")
+    sql: Query | None = Field(
+        default=None, description="One SELECT of a boolean, or of a reason: true, or a text, means pause"
+    )
+    prometheus: Metric | None = Field(default=None, description="A metric; out of its bounds means pause")
+
+
 class BackfillDag(_Part):
     """Another DAG that fills data, run to its end between migrate and backfill."""
 
@@ -271,6 +301,7 @@ class Surroundings(_Part):
     soak: Soak | None = None
     blackouts: list[Blackout] = Field(default=[], description="When migrate, cutover and contract do not start")
     backfill_dag: BackfillDag | None = None
+    throttle: Throttle = Field(default=Throttle(), description="When a backfill pauses")
     follow_ups: list[FollowUp] = Field(default=[], description="Checks that run some time after the change landed")
 
     @model_validator(mode="after")

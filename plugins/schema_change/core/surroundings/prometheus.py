@@ -10,12 +10,12 @@ import httpx
 
 from schema_change.core.surroundings.environment import expanded
 from schema_change.core.surroundings.http import Answer, safe, send
-from schema_change.core.surroundings.models import PrometheusCheck
+from schema_change.core.surroundings.models import Metric
 
 _SHOWN = 3
 
 
-def ask(check: PrometheusCheck) -> Answer:
+def ask(check: Metric) -> Answer:
     """Evaluate the query once. Raises ConfigurationError when a variable the check names is not set."""
     url = f"{expanded(check.url).rstrip('/')}/api/v1/query"
     headers = {name: expanded(value) for name, value in check.headers.items()}
@@ -55,7 +55,7 @@ def _labels(metric: dict[str, str]) -> str:
     return "".join(f"{name}={value} " for name, value in metric.items() if name != "__name__")
 
 
-def _within(value: float, check: PrometheusCheck) -> bool:
+def _within(value: float, check: Metric) -> bool:
     """Tell whether a value is inside the bounds; a division of zero by zero is not."""
     high = math.inf if check.max is None else check.max
     low = -math.inf if check.min is None else check.min

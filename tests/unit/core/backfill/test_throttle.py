@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from schema_change.core.backfill.throttle import Sample, ThrottleSettings, reason_to_pause
+from schema_change.core.backfill.throttle import Sample, ThrottleSettings, WalPace, reason_to_pause
 
 QUIET = Sample(
     paused=False,
@@ -16,8 +16,13 @@ QUIET = Sample(
     oldest_transaction_s=None,
     dead_rows=0,
     live_rows=1_000,
-    autovacuum=True,
+    vacuum_due=True,
     wraparound=False,
+    bytes_before=None,
+    bytes=None,
+    wal_bytes=0,
+    slot=None,
+    slot_bytes=None,
 )
 SETTINGS = ThrottleSettings()
 DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
@@ -34,7 +39,7 @@ def reason(**changes: object) -> str | None:
         {"replica_lag_s": 4.9},
         {"dead_rows": 900_000},
         {"dead_rows": 2_000_000, "live_rows": 9_000_000},
-        {**DEAD, "autovacuum": False},
+        {**DEAD, "vacuum_due": False},
         {"oldest_transaction_s": 9_999.0},
     ],
 )
@@ -50,7 +55,7 @@ def test_goes_on(changes: dict[str, object]) -> None:
         ({"lock_waiters": 2}, "2 session"),
         ({"wraparound": True}, "wraparound"),
         (DEAD, "2000000 dead rows wait for autovacuum"),
-        ({**DEAD, "autovacuum": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 2000000 dead rows"),
+        ({**DEAD, "vacuum_due": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 2000000 dead rows"),
     ],
 )
 def test_pauses_and_says_why(changes: dict[str, object], words: str) -> None:
@@ -70,3 +75,66 @@ def test_goes_on_only_well_below_the_limit() -> None:
     assert reason_to_pause(sample, SETTINGS, already_paused=False) is None
     assert reason_to_pause(sample, SETTINGS, already_paused=True) is not None
     assert reason_to_pause(replace(sample, replica_lag_s=3.9), SETTINGS, already_paused=True) is None
+
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"slot": "cdc (not in use)", "slot_bytes": 10_001.0 * MB},
+            "replication slot cdc (not in use) holds back 9.8 GB of WAL (limit 9.8 GB)",
+        ),
+        (
+            {"bytes_before": 5_000 * MB, "bytes": 10_001 * MB},
+            "the table has grown by 4.9 GB (limit 4.9 GB) and waits for autovacuum",
+        ),
+        ({"bytes_before": 10 * MB, "bytes": 1_011 * MB}, "grown by 1001.0 MB (limit 1000.0 MB)"),
+    ],
+)
+def test_pauses_for_what_fills_the_disk(changes: dict[str, object], words: str) -> None:
+    assert words in str(reason(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slot": "cdc", "slot_bytes": 9_999.0 * MB},
+        {"bytes_before": 5_000 * MB, "bytes": 9_999 * MB},
+        {"bytes_before": 10 * MB, "bytes": 999 * MB},
+        # A table does not shrink by waiting: without a vacuum to wait for, growth is no reason.
+        {"bytes_before": 10 * MB, "bytes": 9_999 * MB, "vacuum_due": False},
+        {"bytes_before": None, "bytes": 9_999 * MB},
+        {"bytes_before": 10 * MB, "bytes": None},
+    ],
+)
+def test_goes_on_while_the_disk_is_safe(changes: dict[str, object]) -> None:
+    assert reason(**changes) is None
+
+
+def seconds_of_work(pace: WalPace, ours: float, others: float, seconds: int) -> int:
+    """Return in how many of that many seconds a backfill worked that writes ``ours`` MB/s beside ``others``."""
+    worked, position, paused = 0, 0.0, False
+    for now in range(seconds):
+        paused = pace.reason(round(position * MB), now, paused=paused) is not None
+        worked += not paused
+        position += others + (0 if paused else ours)
+    return worked
+
+
+def test_the_wal_written_keeps_to_its_limit_on_average() -> None:
+    assert seconds_of_work(WalPace(10), ours=50, others=0, seconds=100) == 20
+    assert seconds_of_work(WalPace(10), ours=9, others=0, seconds=100) == 100
+    assert seconds_of_work(WalPace(None), ours=50, others=50, seconds=100) == 100
+
+
+def test_others_who_write_more_wal_than_the_limit_keep_it_paused_and_are_not_waited_for_afterwards() -> None:
+    pace = WalPace(10)
+    assert pace.reason(0, 0, paused=False) is None
+    assert pace.reason(20 * MB, 1, paused=False) == "20.0 MB of WAL per second, 1.0 s ahead of the limit of 10 MB/s"
+    for now in range(2, 60):
+        assert pace.reason(20 * now * MB, now, paused=True)
+    quiet = 20 * 59 * MB
+    assert pace.reason(quiet, 60, paused=True) is None

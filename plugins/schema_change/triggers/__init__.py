@@ -1,0 +1,1 @@
+"""What Airflow's triggerer looks after while a task is deferred."""
