@@ -140,7 +140,8 @@ def test_the_backup_from_before_the_change_is_never_replaced(bench: Bench, rows:
 
     def backup() -> tuple[Any, ...]:
         recorded = rows("SELECT backup ->> 'taken_at', checksums_before FROM schema_change.run")
-        return recorded, sorted((p.name, p.read_bytes()) for p in run.request.backup_folder.iterdir())
+        files = (p for p in run.request.backup_folder.rglob("*") if p.is_file())
+        return recorded, sorted((str(p), p.read_bytes()) for p in files)
 
     before = backup()
     run.try_stage("backup")

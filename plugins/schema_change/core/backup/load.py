@@ -24,6 +24,7 @@ from schema_change.core.wording import counted
 _PUBLIC = re.compile(r"^\d+; \d+ \d+ SCHEMA - public (?P<owner>.+)$")
 #: A scratch copy does without them, a whole restore refreshes them once foreign servers are set up.
 _REFRESH = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+_RIGHTS = re.compile(r"^\d+; \d+ \d+ (DEFAULT )?ACL ")
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|EXTENSION) - ")
 #: Nothing is lost when a crash loses the last commits of a database nobody uses yet.
 _OPTIONS = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0"
@@ -80,7 +81,11 @@ def load(database: Target, manifest: Manifest, folder: Path, *, owners: bool, no
             loader.restore(dump, "--use-list", _list(scratch, "first", [e for e in rest if _FIRST.match(e)]))
             _stub_servers(database, manifest)
             rest = [e for e in rest if not _FIRST.match(e)]
-        loader.restore(dump, f"--jobs={programs.jobs()}", "--use-list", _list(scratch, "list", rest))
+        bulk = [e for e in rest if not _RIGHTS.match(e)]
+        loader.restore(dump, f"--jobs={programs.jobs()}", "--use-list", _list(scratch, "bulk", bulk))
+        # One after the other: who grants on by a grant option needs those that come before, also on the schema.
+        if rights := [e for e in rest if _RIGHTS.match(e)]:
+            loader.restore(dump, "--use-list", _list(scratch, "rights", rights))
         if any(file.name == LARGE_OBJECTS for file in manifest.files):
             loader.restore(folder / LARGE_OBJECTS)
     note(f"{database.database}: {counted(manifest.rows, 'row')} restored")

@@ -93,11 +93,13 @@ def test_a_run_that_may_terminate_waits_for_those_it_could_not() -> None:
     assert isinstance(parked.value.waiting, TransactionWait)
 
 
+def ago(**time: float) -> dt.datetime:
+    return dt.datetime.now(dt.UTC) - dt.timedelta(**time)
+
+
 def test_the_bound_counts_what_earlier_tries_waited() -> None:
     parking = Parking(after_s=0)
-    parking.earlier = TransactionWait(
-        what="a lock", reason="", since=NOW - dt.timedelta(seconds=50), transactions=("1/2",)
-    )
+    parking.earlier = TransactionWait(what="a lock", reason="", since=ago(seconds=50), transactions=("1/2",))
     with pytest.raises(Parked) as parked:
         patience(parking, wait_s=600).without_queueing((READER,))
     assert parked.value.waiting.since == pytest.approx(parking.earlier.since, abs=dt.timedelta(seconds=30))
@@ -107,5 +109,5 @@ def test_the_bound_counts_what_earlier_tries_waited() -> None:
 
 def test_a_wait_for_something_else_begins_anew() -> None:
     parking = Parking(after_s=60)
-    parking.earlier = TransactionWait(what="other", reason="", since=NOW - dt.timedelta(hours=1), transactions=())
+    parking.earlier = TransactionWait(what="other", reason="", since=ago(hours=1), transactions=())
     assert patience(parking).waited_s < 5
