@@ -96,13 +96,6 @@ class Scene:
         return [s for s in self.steps if s.planned.phase is Phase.CONTRACT]
 
 
-@pytest.fixture(params=[18, pytest.param(15, marks=pytest.mark.slow)], ids=lambda version: f"pg{version}")
-def server(request: pytest.FixtureRequest) -> Server:
-    """Every supported server; what is quick looks at the newest one only."""
-    found: Server = request.getfixturevalue(f"server_{request.param}")
-    return found
-
-
 @pytest.fixture(params=CASES, ids=lambda c: c.id)
 def scene(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[Scene]:
     case: Case = request.param
