@@ -41,7 +41,7 @@ class FakeRunner:
         self.request = request
         script.requests.append(request)
 
-    def run(self, stage: str) -> StageResult:
+    def run(self, stage: str, shard: int = 0) -> StageResult:
         script = self.script
         script.ran.append(stage)
         if self.request.options.dry_run and stage not in ("plan", "pre_check", "outcome"):

@@ -10,12 +10,12 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
-from schema_change.core.stages import STAGES
+from schema_change.core.stages import SHARDED, STAGES
 from schema_change.factory.docs import change_doc, procedure_doc
 from schema_change.factory.params import params_of, procedure_params
 from schema_change.operators.approve import ApproveOperator
 from schema_change.operators.backfill_dag import BackfillDagOperator
-from schema_change.operators.stage import PlanOperator, StageOperator
+from schema_change.operators.stage import PlanOperator, PreCheckOperator, StageOperator
 
 #: Far above what a stage should take; a task that hits its limit cancels its statement and fails. The run itself has no
 #: limit: Airflow would skip the rollback.
@@ -83,7 +83,18 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
             trigger_rule=TriggerRule.NONE_FAILED,
             map_index_template="{{ task.role or 'not needed' }}",
         ).expand_kwargs(plan.output)
-        tasks = {"plan": plan, "approve": approve}
+        pre_check = PreCheckOperator(
+            change=source, trigger_rule=TriggerRule.NONE_FAILED, execution_timeout=_LIMITS["pre_check"]
+        )
+        backfill = StageOperator.partial(
+            task_id=SHARDED,
+            stage=SHARDED,
+            change=source,
+            trigger_rule=TriggerRule.NONE_FAILED,
+            execution_timeout=_LIMITS[SHARDED],
+            map_index_template="shard {{ task.shard + 1 }}",
+        ).expand(shard=pre_check.output)
+        tasks = {"plan": plan, "approve": approve, "pre_check": pre_check, SHARDED: backfill}
         tasks |= {stage: _task(stage, source) for stage in STAGES if stage not in tasks}
         chain(*(tasks[stage] for stage in STAGES))
         # Every one of them, not only the last: with two approvals open, one rejection already fails what follows.

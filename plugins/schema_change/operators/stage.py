@@ -19,13 +19,15 @@ class StageOperator(BaseOperator):
     """Run one stage of a change through the core.
 
     The stage finds its run, and what an earlier try of it did, in the journal of the target. A stage that has nothing
-    to do is skipped with the reason in the log. Returns the run's id and the stage's summary.
+    to do is skipped with the reason in the log. Returns the run's id and the stage's summary. ``backfill`` is mapped:
+    each of its tasks begins with another ``shard``.
     """
 
-    def __init__(self, *, stage: str, change: Change | Procedure, **kwargs: Any) -> None:
+    def __init__(self, *, stage: str, change: Change | Procedure, shard: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"task_id": stage, **kwargs})
         self.stage = stage
         self.change = change
+        self.shard = shard
         self.runner: Runner | None = None
 
     def execute(self, context: Context) -> Any:
@@ -47,7 +49,7 @@ class StageOperator(BaseOperator):
 
     def _run(self, context: Context) -> tuple[Runner, StageResult]:
         self.runner = Runner(build_request(self.change, context), progress=self._progress)
-        return self.runner, done_or_skip(self.runner.run(self.stage))
+        return self.runner, done_or_skip(self.runner.run(self.stage, self.shard))
 
     def _progress(self, line: str) -> None:
         self.log.info("%s", line)
@@ -73,6 +75,20 @@ class PlanOperator(StageOperator):
         context["ti"].xcom_push("guide", result.data.get("guide", result.summary))
         needed = [{"role": a.role, "users": list(a.users), "reason": a.reason} for a in approvals]
         return needed or [{"role": ""}]
+
+
+class PreCheckOperator(StageOperator):
+    """Run the stage ``pre_check``; returns the shards of its run, one mapped ``backfill`` task for each."""
+
+    def __init__(self, *, change: Change | Procedure, **kwargs: Any) -> None:
+        super().__init__(stage="pre_check", change=change, **kwargs)
+
+    def execute(self, context: Context) -> list[int]:
+        """Check, and say how many tasks fill data side by side."""
+        with task_errors():
+            runner, result = self._run(context)
+        context["ti"].xcom_push("run", _summary(context, result))
+        return list(range(runner.request.options.shards))
 
 
 def _summary(context: Context, result: StageResult) -> dict[str, str]:

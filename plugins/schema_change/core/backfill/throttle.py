@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from schema_change.core import sqlfiles
@@ -41,13 +42,18 @@ class Sample:
     live_rows: int
     autovacuum: bool
     wraparound: bool
+    failed: str | None = None
+    """Why a shard of the backfill has failed for good meanwhile."""
 
 
-def take_sample(side: Connection, run_id: UUID, table: Table, work_pid: int) -> Sample | None:
-    """Look at the server once, in one query; None when the table is gone."""
+def take_sample(side: Connection, run_id: UUID, seq: int, table: Table, since: datetime) -> Sample | None:
+    """Look at the server once, in one query; None when the table is gone.
+
+    Sessions that fill shards of the same backfill are no reason to pause; the speed limit is divided among them.
+    """
     row = side.execute(
         sqlfiles.block("queries/backfill", "sample"),
-        {"run_id": run_id, "schema": table.schema, "table": table.name, "work_pid": work_pid},
+        {"run_id": run_id, "seq": seq, "schema": table.schema, "table": table.name, "since": since},
     ).fetchone()
     return Sample(*row) if row else None
 

@@ -20,6 +20,7 @@ from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import (
     BACKFILL_DAG,
+    SHARDED,
     STAGES,
     before,
     change,
@@ -91,13 +92,16 @@ class Runner:
         self._idle: dict[str, str] = {}
         """The stages that have nothing to do in this run, with the reason; known to who runs all of them."""
 
-    def run(self, stage: str) -> StageResult:
-        """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+    def run(self, stage: str, shard: int = 0) -> StageResult:
+        """Run a stage, ``backfill`` beginning with a shard and beside the others.
+
+        Raises a SchemaChangeError; the journal then says why, and a new try goes on from there.
+        """
         if self.pair is not None:
             self.pair.durable(stage in _DURABLE)
             if stage in self._idle:
                 return self._pass(self.pair, stage)
-        result = self._run(stage)
+        result = self._run(stage, shard)
         if self.pair is not None and self.request.change is not None:
             self._idle |= idle_after(stage, result, self.request.change, self.request.options)
         return result
@@ -108,12 +112,12 @@ class Runner:
         self.progress(f"{stage}: {result.summary}")
         return result
 
-    def _run(self, stage: str) -> StageResult:
+    def _run(self, stage: str, shard: int) -> StageResult:
         if stage != "plan":
             self.request = self._as_planned()
         if self.request.options.dry_run:
             return self._dry_run(stage)
-        with self._open(stage) as session:
+        with self._open(stage, shard if stage == SHARDED else None) as session:
             run = _run_of(session)
             if run is not None and run.status not in _MAY_BEGIN.get(stage, {run.status}):
                 raise JournalError(
@@ -128,7 +132,7 @@ class Runner:
             stages = session.journal.stages()
             self._keep_order(run, stages, stage)
             if stage not in stages or not stages[stage].is_waiting:
-                session.journal.start_stage(stage)
+                session.journal.start_stage(stage, joins=shard > 0)
             return self._finished(session, stage)
 
     def cancel(self) -> None:
@@ -200,14 +204,14 @@ class Runner:
             journal.event(BACKFILL_DAG, f"{status}: {message}")
         return True
 
-    def _open(self, stage: str) -> AbstractContextManager[Session]:
+    def _open(self, stage: str, shard: int | None = None) -> AbstractContextManager[Session]:
         def opened(session: Session) -> None:
             self._session = session
 
         def note(line: str) -> None:
             self.progress(line)
 
-        return open_session(self.request, stage, note, pair=self.pair, opened=opened)
+        return open_session(self.request, stage, note, pair=self.pair, shard=shard, opened=opened)
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""
