@@ -68,6 +68,7 @@ def fill(
     shard: int,
     shards: int,
     on_progress: Callable[[Progress], None] = silent,
+    *,
     settings: BackfillSettings = SMALL,
 ) -> int:
     """Fill with sessions of our own."""
@@ -142,7 +143,7 @@ def test_what_the_application_writes_meanwhile_is_kept(numbers: Filling) -> None
 
 
 KEYS = {
-    "integer, skewed": ("a bigint", "a", "CASE WHEN i % 10 = 0 THEN i * 1000000000 ELSE i END"),
+    "integer, skewed": ("a bigint", "a", "CASE WHEN i % 10 = 0 THEN i::bigint * 1000000000 ELSE i END"),
     "uuid": ("a uuid", "a", "gen_random_uuid()"),
     "text": ('a text COLLATE "POSIX"', "a", "'it''s %s {x} ' || md5(i::text)"),
     "composite": ("a text, b integer", "a, b", "CASE WHEN i % 10 = 0 THEN 'b' ELSE 'a' END, i"),
