@@ -23,6 +23,7 @@ class Script:
     waits: dict[str, datetime] = field(default_factory=dict)
     needs: list[Approval] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     cancelled: int = 0
@@ -44,6 +45,7 @@ class FakeRunner:
     def run(self, stage: str, shard: int = 0) -> StageResult:
         script = self.script
         script.ran.append(stage)
+        script.shards.append(shard)
         if self.request.options.dry_run and stage not in ("plan", "pre_check", "outcome"):
             return StageResult(stage, "skipped", "dry run: nothing was changed")
         if stage in script.fails:

@@ -13,7 +13,7 @@ from schema_change.core.changes.spec import Change
 from schema_change.core.errors import LockNotAvailable, PreCheckFailed
 from schema_change.core.planning.approval import Approval
 from schema_change.operators.request import run_id_of
-from schema_change.operators.stage import PlanOperator, StageOperator
+from schema_change.operators.stage import PlanOperator, PreCheckOperator, StageOperator
 from tests.fake_runner import Busy, Script
 
 
@@ -119,6 +119,15 @@ def test_plan_asks_for_each_approval_that_is_needed(change: Change, script: Scri
 
 def test_a_plan_that_needs_no_approval_still_has_a_task_to_say_so(change: Change, script: Script, context: Any) -> None:
     assert PlanOperator(change=change).execute(context) == [{"role": ""}]
+
+
+def test_the_shards_of_a_run_are_what_its_backfill_is_mapped_over(change: Change, script: Script, context: Any) -> None:
+    assert PreCheckOperator(change=change).execute(context) == [0]
+    context["params"]["shards"] = 3
+    assert PreCheckOperator(change=change).execute(context) == [0, 1, 2]
+    assert context["ti"].xcoms["run"]["summary"] == "pre_check done"
+    StageOperator(stage="backfill", change=change, shard=2).execute(context)
+    assert script.shards[-1] == 2
 
 
 def test_suites_lie_beside_the_changes_unless_configured(

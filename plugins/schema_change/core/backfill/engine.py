@@ -36,7 +36,6 @@ _FIRST_ROWS = 1_000
 _COUNT_EXACTLY_BYTES = 64 * 1024 * 1024
 _MOST_SWEEPS = 10
 _DATA_RETRIES = 3
-_WAITING = Progress(0, None, None, None, 0, "other sessions fill the shards that are left", 0, done=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,12 @@ def run_backfill(
         def tell(name: str, progress: Progress) -> None:
             on_progress(replace(progress, shard=name) if count > 1 else progress)
 
-        while shard := shards.take(waiting=lambda: tell("", _WAITING)):
+        def waiting() -> None:
+            rows = sum(shard.rows for shard in shards.all())
+            reason = "other sessions fill the shards that are left"
+            on_progress(Progress(rows, None, None, None, 0, reason, 0, done=False))
+
+        while shard := shards.take(waiting):
             name = f"shard {shard.number + 1} of {count}"
             with shards.held(shard):
                 _Filler(shards, shard.number, ranges, chosen, Meter(partial(tell, name))).run()

@@ -42,7 +42,7 @@ class Sample:
     live_rows: int
     autovacuum: bool
     wraparound: bool
-    failed: str | None = None
+    failed: str | None
     """Why a shard of the backfill has failed for good meanwhile."""
 
 

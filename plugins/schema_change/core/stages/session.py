@@ -197,7 +197,7 @@ def open_session(
             backfill=BackfillSettings(
                 target_ms=options.batch_target_ms,
                 lock_wait_s=options.lock_wait_s,
-                shards=options.shards,
+                shards=1 if shard is None else options.shards,
                 shard=shard or 0,
             ),
             note=note,

@@ -18,6 +18,7 @@ QUIET = Sample(
     live_rows=1_000,
     autovacuum=True,
     wraparound=False,
+    failed=None,
 )
 SETTINGS = ThrottleSettings()
 DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
