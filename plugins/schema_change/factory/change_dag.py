@@ -113,5 +113,5 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
 def _task(stage: str, source: Change | Procedure) -> Any:
     rule = TriggerRule.ALL_DONE if stage in _ALWAYS else TriggerRule.NONE_FAILED
     # A soak lasts for days, in which a server may be restarted; a look that found none must not roll the change back.
-    tries = {"retries": 20, "retry_delay": timedelta(minutes=1)} if stage == "soak" else {}
+    tries: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(minutes=1)} if stage == "soak" else {}
     return StageOperator(stage=stage, change=source, trigger_rule=rule, execution_timeout=_LIMITS[stage], **tries)

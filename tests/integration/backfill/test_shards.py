@@ -15,7 +15,7 @@ import pytest
 from schema_change.core.backfill.engine import BackfillSettings, Progress, run_backfill
 from schema_change.core.backfill.keyset import ranges_of
 from schema_change.core.backfill.shards import Shards, ShardStopped
-from schema_change.core.backfill.throttle import ThrottleSettings, take_sample
+from schema_change.core.backfill.throttle import Sample, ThrottleSettings, take_sample
 from schema_change.core.errors import BackfillError, ExecutionError
 from schema_change.core.model import Backfill, Batch, NewRows
 from schema_change.core.names import Table
@@ -343,7 +343,7 @@ def test_cancelled_together(numbers: Filling) -> None:
 def test_the_speed_limit_is_divided_and_siblings_are_no_reason_to_pause(numbers: Filling) -> None:
     numbers.control(rows_per_second=1000)
     settings = BackfillSettings(min_rows=10, max_rows=10, throttle=ThrottleSettings(interval_s=0))
-    samples = []
+    samples: list[Sample | None] = []
 
     def look(progress: Progress) -> None:
         barrier(progress)
