@@ -95,10 +95,10 @@ def filled_once(filling: Filling) -> bool:
 
 
 class Barrier:
-    """Hold every shard after its first batch until all of them have had one."""
+    """Hold every shard after its first batch until all of them have had one, and something is done meanwhile."""
 
-    def __init__(self, shards: int) -> None:
-        self._all = threading.Barrier(shards)
+    def __init__(self, shards: int, meanwhile: Callable[[], None] | None = None) -> None:
+        self._all = threading.Barrier(shards, meanwhile)
         self._seen: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
@@ -191,6 +191,7 @@ def test_a_sample_of_a_larger_table_cuts_it_about_evenly(filling: Filling, monke
         pytest.param(3, doubled(), 1, id="fewer rows than shards"),
         pytest.param(25, doubled(), 2, id="a few batches"),
         pytest.param(500, doubled(key=()), 1, id="no key"),
+        pytest.param(0, doubled(key=()), 1, id="no key, empty"),
         pytest.param(
             500,
             doubled(
@@ -204,6 +205,7 @@ def test_a_sample_of_a_larger_table_cuts_it_about_evenly(filling: Filling, monke
 )
 def test_what_cannot_be_cut_is_filled_by_one(numbers: Filling, rows: int, backfill: Backfill, shards: int) -> None:
     numbers.connection.execute("DELETE FROM numbers WHERE id > %s", [rows])
+    numbers.connection.execute("VACUUM numbers")
     done = together(numbers, backfill, 4)
     assert [future.result() for future in done] == [
         numbers.one("SELECT sum(rows_done)::int FROM schema_change.backfill")
@@ -224,6 +226,15 @@ def test_rows_that_come_in_meanwhile_are_swept_wherever_they_are(numbers: Fillin
     for future in together(numbers, doubled(new_rows=NewRows.SWEEP), 3, on_progress=insert):
         future.result()
     assert numbers.one("SELECT count(*) FROM numbers WHERE c = id * 2") == ROWS + 2
+
+
+def test_a_table_that_is_emptied_meanwhile_comes_to_an_end(numbers: Filling) -> None:
+    def empty(progress: Progress) -> None:
+        if progress.batches == 2:
+            numbers.connection.execute("TRUNCATE numbers")
+
+    assert 0 < fill(numbers, doubled(new_rows=NewRows.SWEEP), 0, 3, empty) < ROWS
+    assert numbers.one("SELECT bool_and(status = 'done') FROM schema_change.backfill")
 
 
 def test_one_session_alone_fills_every_shard(numbers: Filling) -> None:
@@ -340,20 +351,45 @@ def test_cancelled_together(numbers: Filling) -> None:
     assert fill(numbers, doubled(), 0, 2) == ROWS
 
 
-def test_the_speed_limit_is_divided_and_siblings_are_no_reason_to_pause(numbers: Filling) -> None:
+def test_the_speed_limit_is_divided_among_those_at_work(numbers: Filling) -> None:
     numbers.control(rows_per_second=1000)
     settings = BackfillSettings(min_rows=10, max_rows=10, throttle=ThrottleSettings(interval_s=0))
     samples: list[Sample | None] = []
 
-    def look(progress: Progress) -> None:
-        barrier(progress)
-        if progress.batches == 2:
-            samples.append(take_sample(numbers.side, numbers.run_id, 1, NUMBERS, since))
+    def look() -> None:
+        samples.append(take_sample(numbers.side, numbers.run_id, 1, NUMBERS, since))
 
     since = numbers.one("SELECT now()")
     numbers.connection.execute("DELETE FROM numbers WHERE id > 60")
-    barrier = Barrier(2)
-    for future in together(numbers, doubled(), 2, on_progress=look, settings=settings):
+    for future in together(numbers, doubled(), 2, on_progress=Barrier(2, look), settings=settings):
         assert future.result() == 60
-    assert {sample.rows_per_second for sample in samples if sample} == {500}
-    assert {sample.lock_waiters for sample in samples if sample} == {0}
+    look()
+    shared, alone = samples
+    assert shared
+    assert alone
+    assert (shared.rows_per_second, alone.rows_per_second) == (500, 1000)
+
+
+def test_the_batches_of_other_shards_are_no_reason_to_pause(numbers: Filling) -> None:
+    """Another shard waits for a lock on the table, in a long transaction; so does an application."""
+    since = numbers.one("SELECT now()")
+    locks = "SELECT pg_try_advisory_lock(hashtext('schema_change.shards:' || %s::text || ':1'), 1)"
+    with (
+        psycopg.connect(**numbers.target.parameters) as reader,
+        psycopg.connect(**numbers.target.parameters) as shard,
+        psycopg.connect(**numbers.target.parameters) as application,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        shard.execute(locks, [numbers.run_id])
+        shard.execute("SELECT count(*) FROM public.numbers")
+        reader.execute("LOCK TABLE public.numbers IN ROW EXCLUSIVE MODE")
+        waiting = [pool.submit(s.execute, "LOCK TABLE public.numbers IN SHARE MODE") for s in (shard, application)]
+        queued = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'numbers'::regclass"
+        while numbers.one(queued) < 2:
+            pass
+        sample = take_sample(numbers.side, numbers.run_id, 1, NUMBERS, since)
+        reader.rollback()
+        for future in waiting:
+            future.result()
+    assert sample
+    assert sample.lock_waiters == 1

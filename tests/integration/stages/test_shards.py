@@ -123,11 +123,19 @@ def test_shards_keep_other_stages_out(bench: Bench, connection: Connection, monk
 def test_a_cancelled_thread_ends_all_of_them(bench: Bench, rows: Rows) -> None:
     run = begun(bench)
     rows(f"INSERT INTO schema_change.control (run_id, paused) VALUES ('{run.request.run_id}', true)")
-    paused = threading.Event()
-    runner = LocalRunner(run.request, progress=lambda line: paused.set() if "paused by" in line else None)
+    paused: set[str] = set()
+    everybody = threading.Event()
+
+    def progress(line: str) -> None:
+        if "paused by" in line:
+            paused.add(line)
+            if len(paused) == SHARDS:
+                everybody.set()
+
+    runner = LocalRunner(run.request, progress=progress)
     with ThreadPoolExecutor(1) as pool:
         filling = pool.submit(runner.run, "backfill")
-        assert paused.wait(20)
+        assert everybody.wait(20)
         runner.cancel()
         assert filling.exception(20) is not None
     rows("UPDATE schema_change.control SET paused = false")

@@ -261,7 +261,7 @@ class _Filler:
             position = replace(part.behind(position), filled=position.filled + filled)
         clock.start("the backfill's checkpoint")
         following = replace(self.checkpoint, batch_rows=self.size.rows)
-        if position.after == self.checkpoint.upper:
+        if part is None or position.after == self.checkpoint.upper:
             following = self._end_of_pass(following, position)
         else:
             following = replace(following, position=position)
@@ -279,7 +279,7 @@ class _Filler:
                 position.sweep,
             )
             return replace(checkpoint, position=position, done=True)
-        upper = self.ranges.last(self.work) if checkpoint.is_last else checkpoint.upper
+        upper = (checkpoint.is_last and self.ranges.last(self.work)) or checkpoint.upper
         start = self.ranges.first() if checkpoint.lower is None else checkpoint.lower
         return replace(checkpoint, upper=upper, position=Position(position.sweep + 1, 0, start))
 

@@ -87,7 +87,8 @@ class Shards:
         while not self.all():
             try:
                 cuts = ranges.cuts(self.work, wanted, least_rows) if self.backfill.divisible and wanted > 1 else []
-                self._record(ranges, [*cuts, ranges.last(self.work)], batch_rows, estimate())
+                last = ranges.last(self.work)
+                self._record(ranges, [None] if last is None else [*cuts, last], batch_rows, estimate())
             except TRANSIENT as error:
                 retries.pause(error, ())
 

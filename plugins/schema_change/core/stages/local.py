@@ -25,8 +25,11 @@ class LocalRunner:
             shards = [pool.submit(runner.run, stage, shard) for shard, runner in enumerate(self._runners)]
             try:
                 cf.wait(shards)
-            except BaseException:  # a person who presses Ctrl-C must not wait for the end of the backfill
+            except BaseException:
+                # A person who presses Ctrl-C must not wait for the end of the backfill.
                 self.cancel()
+                while cf.wait(shards, timeout=1).not_done:
+                    self.cancel()  # one that was just about to open its session
                 raise
         errors = [error for shard in shards if (error := shard.exception()) is not None]
         if errors:
