@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from functools import partial
 from urllib.parse import urlencode
 
 import pytest
 
+from schema_change.core.backfill.engine import BackfillSettings
 from schema_change.core.changes.load import load_changes
 from schema_change.core.changes.procedures import PROCEDURES
 from schema_change.core.changes.spec import Change
@@ -118,6 +120,27 @@ def test_a_change_whose_data_break_a_rule_is_rolled_back(change: Change, connect
         "SELECT attname FROM pg_attribute WHERE attrelid = 'features'::regclass AND attnum > 0"
     )
     assert "doubled" not in {name for (name,) in columns}
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_backfill_is_mapped_over_its_shards(
+    change: Change, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A hundred rows are enough to be cut.
+    monkeypatch.setattr("schema_change.core.stages.session.BackfillSettings", partial(BackfillSettings, max_rows=10))
+    added = write(change, 4, most=200)
+    try:
+        dag_run = change_dag(added).test(run_conf={"shards": 3, "skip_backup": True})
+    finally:
+        shutil.rmtree(added.folder)
+    assert str(dag_run.state) == "success"
+    shards = [ti for ti in dag_run.get_task_instances() if ti.task_id == "backfill"]
+    assert {(ti.map_index, str(ti.state), ti.rendered_map_index) for ti in shards} == {
+        (n, "success", f"shard {n + 1}") for n in range(3)
+    }
+    assert connection.execute("SELECT count(*), sum(doubled) FROM features").fetchone() == (100, 10100)
+    recorded = "SELECT count(*), sum(rows_done), bool_and(status = 'done') FROM schema_change.backfill"
+    assert connection.execute(recorded).fetchone() == (3, 100, True)
 
 
 @pytest.mark.usefixtures("shop", "change")

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema_change.core.backfill import control
 from schema_change.core.database import Connection
@@ -66,9 +65,9 @@ def prepared(bench: Bench, operation: dict[str, Any], to: str, /, around: Any = 
     return run.request
 
 
-def parked(request: Request, stage: str, after_s: float = 0.3) -> Waiting:
+def parked(request: Request, stage: str, earlier: Waiting | None = None, *, shard: int = 0) -> Waiting:
     """Run a stage that has to wait; return what for."""
-    result = Runner(request, park_after_s=after_s).run(stage)
+    result = Runner(request, park_after_s=0.3, earlier=earlier).run(stage, shard)
     assert result.status == "waiting"
     assert result.waits_for is not None
     assert result.waits_for.until == result.until
@@ -80,8 +79,8 @@ def over(waiting: Waiting, request: Request) -> bool:
     return waiting.is_over(request.target)
 
 
-def go_on(request: Request, stage: str) -> StageResult:
-    return Runner(request, park_after_s=30).run(stage)
+def go_on(request: Request, stage: str, earlier: Waiting | None = None, *, shard: int = 0) -> StageResult:
+    return Runner(request, park_after_s=30, earlier=earlier).run(stage, shard)
 
 
 def nothing_is_left(rows: Rows) -> None:
@@ -93,18 +92,9 @@ def nothing_is_left(rows: Rows) -> None:
     pytest.fail("a session of ours is left")
 
 
-def began_earlier(connection: Connection, request: Request, seconds: int) -> None:
+def began_earlier(waiting: Waiting, seconds: int) -> Waiting:
     """Let a wait look as if it had begun earlier."""
-    [row] = connection.execute(
-        "SELECT stage, result FROM schema_change.stage WHERE run_id = %s AND status = 'started'", [request.run_id]
-    ).fetchall()
-    stage, result = row
-    since = dt.datetime.fromisoformat(result["waits_for"]["since"]) - dt.timedelta(seconds=seconds)
-    result["waits_for"]["since"] = since.isoformat()
-    connection.execute(
-        "UPDATE schema_change.stage SET result = %s WHERE run_id = %s AND stage = %s",
-        [Jsonb(result), request.run_id, stage],
-    )
+    return waiting.model_copy(update={"since": waiting.since - dt.timedelta(seconds=seconds)})
 
 
 def test_a_stage_that_waits_for_a_lock_ends_and_goes_on_when_the_blocker_has_gone(
@@ -129,17 +119,15 @@ def test_a_stage_that_waits_for_a_lock_ends_and_goes_on_when_the_blocker_has_gon
     assert Run(request).try_stage("backfill")
 
 
-def test_the_bound_counts_over_all_deferrals(bench: Bench, opened: Open, connection: Connection, rows: Rows) -> None:
+def test_the_bound_counts_over_all_deferrals(bench: Bench, opened: Open) -> None:
     request = prepared(bench, PLAIN, "migrate", lock_wait_s=300)
     reader = opened("SELECT count(*) FROM public.readings")
     first = parked(request, "migrate")
     assert first.until == first.since + dt.timedelta(seconds=300)
-    began_earlier(connection, request, 200)
-    again = parked(request, "migrate")
+    again = parked(request, "migrate", began_earlier(first, 200))
     assert dt.timedelta(seconds=199) < first.since - again.since < dt.timedelta(seconds=201)
-    began_earlier(connection, request, 100)
     with pytest.raises(LockNotAvailable, match=f"within 300 s; blocked by session {reader.info.backend_pid}"):
-        Runner(request, park_after_s=0.3).run("migrate")
+        parked(request, "migrate", began_earlier(again, 100))
     # A new try, as Airflow's retries make one, has the whole time again.
     assert parked(request, "migrate").since > again.since
 
@@ -233,26 +221,22 @@ def test_a_paused_backfill_holds_nothing_until_it_is_resumed(bench: Bench, conne
     nothing_is_left(rows)
     for _ in range(2):
         assert not over(waiting, request)
-    began_earlier(connection, request, 7200)
     control.resume(connection, request.run_id, "ben")
     assert over(waiting, request)
-    assert go_on(request, "backfill").status == "done"
+    assert go_on(request, "backfill", began_earlier(waiting, 7200)).status == "done"
     assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS NULL") == [(0,)]
     assert rows("SELECT throttle_reason, throttled_ms > 7200000 FROM schema_change.backfill") == [(None, True)]
     said = "SELECT kind, actor FROM schema_change.event WHERE kind LIKE 'backfill\\_%' ORDER BY id"
     assert rows(said) == [("backfill_paused", getpass.getuser()), ("backfill_resumed", "ben")]
 
 
-def test_a_pause_does_not_use_up_the_patience_for_rows(
-    bench: Bench, opened: Open, connection: Connection, rows: Rows
-) -> None:
+def test_a_pause_does_not_use_up_the_patience_for_rows(bench: Bench, opened: Open, connection: Connection) -> None:
     request = prepared(bench, FILL, "backfill")
     control.pause(connection, request.run_id, "ann")
-    parked(request, "backfill")
-    began_earlier(connection, request, 7200)
+    waiting = parked(request, "backfill")
     control.resume(connection, request.run_id, "ann")
     opened("UPDATE public.readings SET note = 'mine' WHERE id = 2500")
-    assert isinstance(parked(request, "backfill"), TransactionWait)
+    assert isinstance(parked(request, "backfill", began_earlier(waiting, 7200)), TransactionWait)
 
 
 def test_a_paused_backfill_that_is_cancelled_is_rolled_back(bench: Bench, connection: Connection, rows: Rows) -> None:

@@ -23,6 +23,7 @@ QUIET = Sample(
     wal_bytes=0,
     slot=None,
     slot_bytes=None,
+    failed=None,
 )
 SETTINGS = ThrottleSettings()
 DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
