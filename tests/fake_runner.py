@@ -89,7 +89,8 @@ class FakeRunner:
         following = STAGES[STAGES.index(stage) + 1 :]
         if self.request.options.dry_run:
             return tuple(takewhile(lambda later: later not in IN_DRY_RUN, following))
-        idle = {*self.script.skips, *(() if self.script.needs else ("approve",))}
+        # As in the core, migrate is never skipped from the stage before it.
+        idle = {*self.script.skips, *(() if self.script.needs else ("approve",))} - {"migrate"}
         landed = ("rollback", "verify_rollback") if stage == "contract" else ()
         return tuple(takewhile(lambda later: later in idle or later in landed, following))
 

@@ -12,8 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.engine import BackfillSettings, Progress, run_backfill
 from schema_change.core.backfill.keyset import ranges_of
+from schema_change.core.backfill.pace import BatchSize
 from schema_change.core.backfill.shards import Shards, ShardStopped
 from schema_change.core.backfill.throttle import Sample, ThrottleSettings, Watcher
 from schema_change.core.errors import BackfillError, ExecutionError
@@ -374,6 +376,13 @@ def test_the_speed_limit_is_divided_among_those_at_work(numbers: Filling) -> Non
     assert shared
     assert alone
     assert (shared.rows_per_second, alone.rows_per_second) == (500, 1000)
+
+
+def test_shards_do_not_give_way_to_each_other(numbers: Filling) -> None:
+    courtesy = Courtesy(numbers.side, BatchSize(1_000, 500, 100, 50_000), 500)
+    for future in together(numbers, doubled(), 2, on_progress=Barrier(2, courtesy.look)):
+        assert future.result() == ROWS
+    assert courtesy.others == 0
 
 
 def test_the_batches_of_other_shards_are_no_reason_to_pause(numbers: Filling) -> None:

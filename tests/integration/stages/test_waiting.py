@@ -7,12 +7,15 @@ import getpass
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
 from schema_change.core.backfill import control
+from schema_change.core.backfill.engine import BackfillSettings
+from schema_change.core.backfill.shards import ShardStopped
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError, LockNotAvailable
 from schema_change.core.execution.waiting import LockWait, ThrottleWait, TransactionWait, Waiting
@@ -263,6 +266,115 @@ def test_a_run_that_is_given_up_while_it_waits_is_rolled_back(bench: Bench, conn
     assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
     assert bench.state() == before
     assert over(waiting, request) in {True, False}  # it may be asked once more, and must not fail
+
+
+STAGE = "SELECT status, tries FROM schema_change.stage WHERE stage = 'backfill'"
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a few thousand rows is large enough to be cut."""
+    monkeypatch.setattr("schema_change.core.stages.session.BackfillSettings", partial(BackfillSettings, max_rows=200))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_is_parked_while_the_other_goes_on(bench: Bench, opened: Open, rows: Rows) -> None:
+    """The one that has filled its own range takes the one that is left, waits for the same rows, and is parked too."""
+    request = prepared(bench, FILL, "backfill", shards=2)
+    writer = opened("UPDATE public.readings SET note = 'mine' WHERE id = 4000")
+    second = parked(request, "backfill", shard=1)
+    first = parked(request, "backfill", shard=0)
+    nothing_is_left(rows)
+    assert rows("SELECT status FROM schema_change.backfill ORDER BY shard") == [("done",), ("running",)]
+    for waiting in (first, second):
+        assert f"rows are locked by session {writer.info.backend_pid}" in str(waiting)
+        assert not over(waiting, request)
+    writer.commit()
+    assert over(first, request)
+    assert over(second, request)
+    for shard, waiting in enumerate((first, second)):
+        assert go_on(request, "backfill", waiting, shard=shard).status == "done"
+    assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS NULL") == [(0,)]
+    assert rows(STAGE) == [("done", 1)]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_patience_of_each_shard_counts_over_its_own_deferrals(bench: Bench, opened: Open) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2, lock_wait_s=300)
+    opened("UPDATE public.readings SET note = 'mine' WHERE id IN (1000, 4000)")
+    second, first = parked(request, "backfill", shard=1), parked(request, "backfill")
+    again = parked(request, "backfill", began_earlier(first, 200))
+    assert again.since < first.since < second.since + dt.timedelta(seconds=60)
+    with pytest.raises(LockNotAvailable, match="within 300 s"):
+        parked(request, "backfill", began_earlier(second, 300), shard=1)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_pause_is_recorded_for_the_shard_that_was_parked(bench: Bench, connection: Connection, rows: Rows) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2)
+    control.pause(connection, request.run_id, "ann")
+    waits = [parked(request, "backfill", shard=shard) for shard in (0, 1)]
+    assert rows("SELECT throttle_reason FROM schema_change.backfill") == [("paused by ann",)] * 2
+    control.resume(connection, request.run_id, "ann")
+    assert go_on(request, "backfill", began_earlier(waits[1], 7200), shard=1).status == "done"
+    waited = "SELECT throttled_ms > 7200000, status FROM schema_change.backfill ORDER BY shard"
+    assert rows(waited) == [(False, "done"), (True, "done")]
+    assert go_on(request, "backfill", waits[0]).status == "done"
+    assert rows(STAGE) == [("done", 1)]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_that_fails_ends_those_that_are_parked(bench: Bench, connection: Connection, rows: Rows) -> None:
+    fill = {"add_column": {**FILL["add_column"], "fill": "100 / (readings.id - 4000)"}}
+    before = bench.state()
+    request = prepared(bench, fill, "backfill", shards=2)
+    control.pause(connection, request.run_id, "ann")
+    waiting = parked(request, "backfill")
+    control.resume(connection, request.run_id, "ann")
+    with pytest.raises(BackfillError, match="id = 4000"):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    assert over(waiting, request)
+    with pytest.raises(ShardStopped, match=r"another shard failed: .*id = 4000"):
+        go_on(request, "backfill", waiting)
+    assert rows("SELECT status FROM schema_change.stage WHERE stage = 'backfill'") == [("failed",)]
+    Run(request).finish()
+    assert bench.state() == before
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_a_shard_waits_for_does_not_cover_up_that_another_failed(
+    bench: Bench, connection: Connection, opened: Open, rows: Rows
+) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2, lock_wait_s=1)
+    opened("UPDATE public.readings SET note = 'mine' WHERE id = 4000")
+    with pytest.raises(LockNotAvailable):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    waiting = parked(request, "backfill")
+    control.resume(connection, request.run_id, "ann")
+    with pytest.raises(LockNotAvailable):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    parked(request, "backfill", waiting)
+    [(status, error)] = rows("SELECT status, result ->> 'error' FROM schema_change.stage WHERE stage = 'backfill'")
+    assert status == "failed"
+    assert "no batch got through" in error
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_statistics_are_waited_for_whatever_other_shards_record(bench: Bench, opened: Open, rows: Rows) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2)
+    other = opened("LOCK TABLE public.readings IN SHARE UPDATE EXCLUSIVE MODE")
+    waiting = parked(request, "backfill")
+    assert isinstance(waiting, LockWait)
+    assert go_on(request, "backfill", shard=1).status == "done"
+    with pytest.raises(LockNotAvailable):
+        parked(request, "backfill", began_earlier(waiting, 600))
+    other.commit()
+    assert over(waiting, request)
+    assert go_on(request, "backfill", waiting).status == "done"
+    assert rows("SELECT tries FROM schema_change.stage WHERE stage = 'backfill'") == [(1,)]
 
 
 def test_a_rollback_waits_without_a_worker_too(bench: Bench, opened: Open, rows: Rows) -> None:

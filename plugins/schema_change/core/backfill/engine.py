@@ -92,7 +92,8 @@ def run_backfill(
     chosen, parking = settings or BackfillSettings(), parking or Parking()
     with _lost_connections_named(f"fill {backfill.what}"):
         ranges = ranges_of(work, backfill.table, backfill.key)
-        shards = Shards(work, side, run_id, seq, backfill, chosen.shard, parking.earlier and parking.earlier.since)
+        waited_since = parking.earlier.since if parking.earlier else None
+        shards = Shards(work, side, run_id, seq, backfill, chosen.shard, waited_since)
         shards.cut(
             ranges,
             wanted=chosen.shards,

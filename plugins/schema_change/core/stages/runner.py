@@ -142,7 +142,8 @@ class Runner:
                 return self._without_journal(stage)
             stages = session.journal.stages()
             self._keep_order(run, stages, stage)
-            waiting = stage in stages and stages[stage].is_waiting
+            # A shard that joined before the first one began is no try yet.
+            waiting = stage in stages and stages[stage].is_waiting and stages[stage].tries > 0
             if self._parking.earlier is not None or (waiting and stages[stage].result.get("waits_for")):
                 # No new try, whatever became of other shards of the stage meanwhile.
                 session.journal.wait_stage(stage, {})
