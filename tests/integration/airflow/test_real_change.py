@@ -208,7 +208,7 @@ def test_a_shard_waits_through_the_triggerer(
     reasons: list[str] = []
     try:
         with target.connect("watcher") as watcher:
-            arguments = (watcher, partial(watcher.execute, "DELETE FROM busy"), reasons)
+            arguments = (watcher, partial(watcher.execute, "DELETE FROM public.busy"), reasons)
             thread = threading.Thread(target=once_deferred, args=arguments, daemon=True)
             thread.start()
             dag_run = change_dag(added).test(run_conf={"shards": 2, "skip_backup": True})

@@ -179,7 +179,7 @@ class Watcher:
 
     ``work_pid`` is the session that fills; None when there is none, because the backfill is parked. A shard that has
     failed counts from ``since`` on. Sessions that fill other shards are no reason to pause. All of them look at the
-    WAL of the whole server, so each of them has the whole limit; the limit of rows is divided among them.
+    WAL of the whole server, so it is not divided as the limit of rows is; two may pass it by up to a half.
     """
 
     def __init__(
