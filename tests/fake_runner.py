@@ -27,8 +27,10 @@ class Script:
     waits: dict[str, datetime] = field(default_factory=dict)
     waits_for: dict[str, Waiting] = field(default_factory=dict)
     park_after_s: float | None = None
+    earlier: Waiting | None = None
     needs: list[Approval] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     cancelled: int = 0
@@ -41,9 +43,10 @@ class Script:
         progress: Callable[[str], None] | None = None,
         park_after_s: float | None = None,
         ahead: bool = False,
+        earlier: Waiting | None = None,
     ) -> FakeRunner:
         """Take the place of the class Runner."""
-        self.park_after_s = park_after_s
+        self.park_after_s, self.earlier = park_after_s, earlier
         return FakeRunner(self, request, ahead)
 
 
@@ -57,7 +60,8 @@ class FakeRunner:
         self.skipped: tuple[str, ...] = ()
         script.requests.append(request)
 
-    def run(self, stage: str) -> StageResult:
+    def run(self, stage: str, shard: int = 0) -> StageResult:
+        self.script.shards.append(shard)
         result = self._run(stage)
         if self.ahead and result.status != "waiting":
             self.skipped = self._idle_after(stage)
@@ -85,7 +89,8 @@ class FakeRunner:
         following = STAGES[STAGES.index(stage) + 1 :]
         if self.request.options.dry_run:
             return tuple(takewhile(lambda later: later not in IN_DRY_RUN, following))
-        idle = {*self.script.skips, *(() if self.script.needs else ("approve",))}
+        # As in the core, migrate is never skipped from the stage before it.
+        idle = {*self.script.skips, *(() if self.script.needs else ("approve",))} - {"migrate"}
         landed = ("rollback", "verify_rollback") if stage == "contract" else ()
         return tuple(takewhile(lambda later: later in idle or later in landed, following))
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ import yaml
 
 from schema_change.cli import running
 from schema_change.cli.main import main
+from schema_change.core.backfill.engine import BackfillSettings
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import OwnershipError
 from schema_change.core.journal import registry
@@ -261,6 +263,32 @@ def test_a_run_whose_process_lives_is_left_alone(bench: Bench, connection: Conne
     assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
 
 
+def test_the_shards_of_a_backfill_are_threads(
+    bench: Bench, rows: Rows, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schema_change.core.stages.session.BackfillSettings", partial(BackfillSettings, max_rows=200))
+    bench.write("001_fill", {"operations": [FILL]})
+    assert cli("apply", "001_fill", "--yes", "--skip-backup", "--shards", "3") == 0
+    shown = capsys.readouterr().out
+    assert "fill public.readings.fahrenheit, shard 3 of 3: " in shown
+    assert shown.count("✔ backfill") == 1
+    assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS DISTINCT FROM celsius * 9 / 5 + 32") == [(0,)]
+    assert rows("SELECT count(*), sum(rows_done) FROM schema_change.backfill") == [(3, 2000)]
+
+
+def test_ctrl_c_ends_every_shard(bench: Bench, connection: Connection, rows: Rows) -> None:
+    bench.write("001_fill", {"operations": [FILL]})
+    with held_in_backfill(connection, "--shards", "3") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+        assert "schema-change apply 001_fill --run" in (process.stderr.read() if process.stderr else "")
+    assert rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    rows(GO_ON)
+    (run_id,) = rows("SELECT run_id FROM schema_change.run")[0]
+    assert cli("apply", "001_fill", "--yes", "--run", str(run_id)) == 0
+    assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS DISTINCT FROM celsius * 9 / 5 + 32") == [(0,)]
+
+
 def test_restore_says_what_is_lost_and_asks(bench: Bench, rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
     bench.write("001_fill", {"operations": [FILL]})
     assert cli("apply", "001_fill", "--yes", "--skip-rehearsal") == 0
@@ -352,11 +380,11 @@ FILLING = "SELECT true FROM schema_change.step WHERE phase = 'backfill' AND stat
 
 
 @contextlib.contextmanager
-def held_in_backfill(connection: Connection) -> Iterator[subprocess.Popen[str]]:
+def held_in_backfill(connection: Connection, *more: str) -> Iterator[subprocess.Popen[str]]:
     """Start ``apply`` in a process of its own, with its backfill paused from the beginning."""
     registry.install(connection)
     connection.execute(PAUSE.encode())
-    command = [sys.executable, "-m", "schema_change.cli", "apply", "001_fill", "--yes", "--skip-backup", *FILES]
+    command = [sys.executable, "-m", "schema_change.cli", "apply", "001_fill", "--yes", "--skip-backup", *more, *FILES]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins")}
     # Whoever was started in the background ignores it, and its children do then.
     signal.signal(signal.SIGINT, signal.default_int_handler)

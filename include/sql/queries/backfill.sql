@@ -87,15 +87,64 @@ SELECT count(*) FROM {table} WHERE {predicate};
 -- name: first_settings
 SELECT set_config('search_path', 'public, pg_temp', true), set_config('statement_timeout', '0', true);
 
--- name: insert_checkpoint
-INSERT INTO schema_change.backfill (run_id, seq, key_columns, upper_bound, cursor, batch_rows, rows_estimated)
-VALUES (%(run_id)s, %(seq)s, %(key)s, %(upper)s, %(cursor)s, %(batch_rows)s, %(rows_estimated)s)
-ON CONFLICT (run_id, seq, shard) DO NOTHING;
+-- name: cut
+-- The keys that end each shard but the last, from a sample of the table's pages; none in a table of a few batches.
+WITH sample AS (
+    SELECT {keys}, row_number() OVER (ORDER BY {order}) AS place, count(*) OVER () AS rows
+    FROM {table} TABLESAMPLE system ({percent})
+)
+
+SELECT {names}
+FROM sample AS s
+CROSS JOIN LATERAL (SELECT least({shards}, floor(s.rows * 100 / {percent} / {least_rows}))::bigint AS shards) AS n
+WHERE s.place < s.rows AND s.place * n.shards / s.rows > (s.place - 1) * n.shards / s.rows
+ORDER BY s.place;
+
+-- name: insert_shards
+-- After lock_step in the same transaction, so that of two sessions that have cut only one is heard.
+INSERT INTO schema_change.backfill (
+    run_id, seq, shard, key_columns, lower_bound, upper_bound, cursor, batch_rows, rows_estimated
+)
+SELECT
+    %(run_id)s,
+    %(seq)s,
+    s.place - 1,
+    %(key)s,
+    nullif(s.shard -> 'lower', 'null'),
+    nullif(s.shard -> 'upper', 'null'),
+    s.shard -> 'position',
+    %(batch_rows)s,
+    (s.shard ->> 'rows')::bigint
+FROM jsonb_array_elements(%(shards)s) WITH ORDINALITY AS s (shard, place)
+WHERE NOT EXISTS (SELECT 1 FROM schema_change.backfill AS b WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s);
+
+-- name: get_shards
+SELECT shard, status = 'done' AS done, CASE WHEN updated_at > %(since)s THEN error END AS error, rows_done
+FROM schema_change.backfill
+WHERE run_id = %(run_id)s AND seq = %(seq)s
+ORDER BY shard;
+
+-- name: try_shard
+SELECT pg_try_advisory_lock(hashtext('schema_change.shards:' || %(run_id)s::text || ':' || %(seq)s::text), %(shard)s);
+
+-- name: release_shard
+SELECT pg_advisory_unlock(hashtext('schema_change.shards:' || %(run_id)s::text || ':' || %(seq)s::text), %(shard)s);
+
+-- name: shard_failed
+UPDATE schema_change.backfill
+SET error = %(error)s, updated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = %(shard)s;
 
 -- name: get_checkpoint
-SELECT key_columns, upper_bound, cursor, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status
-FROM schema_change.backfill
-WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+SELECT
+    b.key_columns, b.lower_bound, b.upper_bound, b.cursor, b.batch_rows, b.rows_done, b.rows_estimated, b.batches,
+    b.throttled_ms, b.status,
+    NOT EXISTS (
+        SELECT 1 FROM schema_change.backfill AS n
+        WHERE n.run_id = b.run_id AND n.seq = b.seq AND n.shard > b.shard
+    ) AS is_last
+FROM schema_change.backfill AS b
+WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.shard = %(shard)s;
 
 -- name: begin_batch
 SELECT
@@ -109,7 +158,7 @@ SELECT
     -- The same as the trigger's that fills new rows: one expression must have one meaning.
     set_config('search_path', 'public, pg_temp', true)
 FROM schema_change.backfill AS b
-WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.shard = 0
+WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.shard = %(shard)s
 FOR UPDATE;
 
 -- name: others_at_work
@@ -132,13 +181,14 @@ SET
     batches = batches + 1,
     status = %(status)s,
     throttle_reason = NULL,
+    error = NULL,
     updated_at = clock_timestamp()
-WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = %(shard)s;
 
 -- name: throttled
 UPDATE schema_change.backfill
-SET throttle_reason = %(reason)s, throttled_ms = throttled_ms + %(ms)s, updated_at = clock_timestamp()
-WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = 0;
+SET throttle_reason = %(reason)s, throttled_ms = throttled_ms + %(ms)s, error = NULL, updated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND seq = %(seq)s AND shard = %(shard)s;
 
 -- name: delete_checkpoint
 DELETE FROM schema_change.backfill WHERE run_id = %(run_id)s AND seq = %(seq)s;
@@ -224,6 +274,16 @@ WITH RECURSIVE tree AS (
     INNER JOIN pg_inherits AS i ON t.oid = i.inhparent
 ),
 
+shards AS (
+    -- The sessions that fill shards of this backfill: no reason to pause.
+    SELECT l.pid
+    FROM pg_locks AS l
+    INNER JOIN pg_database AS d ON l.database = d.oid
+    WHERE
+        l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND d.datname = current_database()
+        AND l.classid = hashtext('schema_change.shards:' || %(run_id)s::text || ':' || %(seq)s::text)::oid
+),
+
 rows_of AS (
     SELECT
         coalesce(sum(s.n_dead_tup), 0)::bigint AS dead,
@@ -264,7 +324,11 @@ SELECT
     coalesce(k.paused, false) AS paused,
     coalesce(k.cancelled, false) AS cancelled,
     k.changed_by,
-    k.rows_per_second,
+    -- The limit is the run's; every shard gets its part.
+    CASE
+        WHEN k.rows_per_second IS NOT NULL
+            THEN greatest(1, k.rows_per_second / greatest(1, (SELECT count(*) FROM shards)))
+    END::integer AS rows_per_second,
     (
         SELECT max(extract(EPOCH FROM r.replay_lag))::float8
         FROM pg_stat_replication AS r
@@ -276,6 +340,7 @@ SELECT
         WHERE
             l.locktype = 'relation' AND NOT l.granted AND l.pid <> %(work_pid)s
             AND l.relation IN (SELECT t.oid FROM tree AS t)
+            AND l.pid NOT IN (SELECT p.pid FROM shards AS p)
     ) AS lock_waiters,
     greatest(
         (
@@ -285,6 +350,7 @@ SELECT
                 a.datname = current_database() AND a.backend_type = 'client backend'
                 AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
                 AND a.pid NOT IN (%(work_pid)s, pg_backend_pid())
+                AND a.pid NOT IN (SELECT p.pid FROM shards AS p)
         ),
         (
             SELECT max(extract(EPOCH FROM clock_timestamp() - x.prepared))::float8
@@ -318,7 +384,12 @@ SELECT
     END AS bytes,
     pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,
     slot.name AS slot,
-    slot.bytes AS slot_bytes
+    slot.bytes AS slot_bytes,
+    (
+        SELECT min(b.error)
+        FROM schema_change.backfill AS b
+        WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.updated_at > %(since)s
+    ) AS failed
 FROM rows_of
 LEFT JOIN slot ON true
 LEFT JOIN schema_change.control AS k ON k.run_id = %(run_id)s

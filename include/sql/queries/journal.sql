@@ -120,19 +120,29 @@ SET
     undone_at = CASE WHEN %(status)s = 'undone' THEN clock_timestamp() END
 WHERE run_id = %(run_id)s AND seq = %(seq)s;
 
+-- name: lock_step
+SELECT status FROM schema_change.step WHERE run_id = %(run_id)s AND seq = %(seq)s FOR UPDATE;
+
 -- name: step_error
 UPDATE schema_change.step SET error = %(error)s WHERE run_id = %(run_id)s AND seq = %(seq)s;
 
 -- name: start_stage
-INSERT INTO schema_change.stage AS s (run_id, stage, status, started_at)
-VALUES (%(run_id)s, %(stage)s, 'started', coalesce(%(started_at)s, clock_timestamp()))
+-- The first shard of a stage begins it and counts its tries; the others join, and take it up again when it has failed.
+INSERT INTO schema_change.stage AS s (run_id, stage, status, started_at, tries)
+VALUES (
+    %(run_id)s, %(stage)s, 'started', coalesce(%(started_at)s, clock_timestamp()), CASE WHEN %(joins)s THEN 0 ELSE 1 END
+)
 ON CONFLICT (run_id, stage) DO UPDATE SET
-    status = 'started', tries = s.tries + 1, started_at = clock_timestamp(), finished_at = NULL;
+    status = 'started', tries = s.tries + 1, started_at = clock_timestamp(), finished_at = NULL
+WHERE NOT %(joins)s OR s.status = 'failed';
 
 -- name: finish_stage
 UPDATE schema_change.stage
 SET status = %(status)s, result = %(result)s, finished_at = clock_timestamp()
-WHERE run_id = %(run_id)s AND stage = %(stage)s;
+WHERE
+    run_id = %(run_id)s AND stage = %(stage)s
+    -- A shard's failure stands until that shard is tried again.
+    AND NOT (status = 'failed' AND %(status)s = 'done');
 
 -- name: get_stages
 SELECT stage, status, tries, result, started_at, finished_at
@@ -182,6 +192,12 @@ DELETE FROM schema_change.owner WHERE run_id = %(run_id)s;
 
 -- name: try_fence
 SELECT pg_try_advisory_lock(hashtextextended('schema_change.run:' || %(run_id)s::text, 0));
+
+-- name: try_fence_shared
+SELECT pg_try_advisory_lock_shared(hashtextextended('schema_change.run:' || %(run_id)s::text, 0));
+
+-- name: release_fence_shared
+SELECT pg_advisory_unlock_shared(hashtextextended('schema_change.run:' || %(run_id)s::text, 0));
 
 -- name: release_fence
 SELECT pg_advisory_unlock(hashtextextended('schema_change.run:' || %(run_id)s::text, 0));

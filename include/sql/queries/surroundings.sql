@@ -18,7 +18,8 @@ EXPLAIN (ANALYZE, FORMAT JSON)
 -- name: wait_stage
 UPDATE schema_change.stage
 SET result = %(result)s
-WHERE run_id = %(run_id)s AND stage = %(stage)s;
+-- What a shard waits for does not cover up how another one has ended.
+WHERE run_id = %(run_id)s AND stage = %(stage)s AND status = 'started';
 
 -- name: waited
 -- A look that could not be had, and is tried again, does not begin the time anew; a change that is validated again does.

@@ -29,6 +29,7 @@ from schema_change.core.journal.journal import FINAL, Journal, RunRow, find_run
 from schema_change.core.planning.approval import Approval
 from schema_change.core.report import report_text, run_report
 from schema_change.core.stages import STAGES
+from schema_change.core.stages.local import LocalRunner
 from schema_change.core.stages.origin import adopt, is_alive
 from schema_change.core.stages.request import Request
 from schema_change.core.stages.runner import Runner
@@ -102,7 +103,7 @@ def _apply(arguments: argparse.Namespace, change: Change, pair: Pair) -> int:
         adopt(pair.side, run, origin=request.requested_from, actor=request.requested_by)
     with interruptible(request, f"schema-change apply {change.id} --run {request.run_id}{_same_target(arguments)}"):
         out().print(f"run {request.run_id} of {change.id} on {target.conn_id}")
-        return _run(arguments, Runner(request, pair=pair, ahead=True), resumed=run is not None)
+        return _run(arguments, LocalRunner(request, pair=pair, ahead=True), resumed=run is not None)
 
 
 @contextlib.contextmanager

@@ -140,6 +140,11 @@ class Backfill:
         return f"{self.table}.{self.column}" if self.column else str(self.table)
 
     @property
+    def divisible(self) -> bool:
+        """Tell whether key ranges may be filled side by side: not what batches copy or move, which meets elsewhere."""
+        return bool(self.key) and self.batch is None
+
+    @property
     def verb(self) -> str:
         """Return what happens to a row: *filled*, unless a batch says otherwise."""
         return self.batch.verb if self.batch else "filled"

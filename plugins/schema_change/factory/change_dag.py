@@ -10,11 +10,11 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from schema_change.core.changes.procedures import Procedure
 from schema_change.core.changes.spec import Change
-from schema_change.core.stages import STAGES
+from schema_change.core.stages import SHARDED, STAGES
 from schema_change.factory.docs import change_doc, procedure_doc
 from schema_change.factory.params import params_of, procedure_params
 from schema_change.operators.approve import ApproveOperator
-from schema_change.operators.stage import PlanOperator, StageOperator
+from schema_change.operators.stage import MigrateOperator, PlanOperator, StageOperator
 
 #: Far above what a stage should take; a task that hits its limit cancels its statement and fails. The run itself has no
 #: limit: Airflow would skip the rollback.
@@ -82,7 +82,18 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
             trigger_rule=TriggerRule.NONE_FAILED,
             map_index_template="{{ task.role }}",
         ).expand_kwargs(plan.output)
-        tasks = {"plan": plan, "approve": approve}
+        migrate = MigrateOperator(
+            change=source, trigger_rule=TriggerRule.NONE_FAILED, execution_timeout=_LIMITS["migrate"]
+        )
+        backfill = StageOperator.partial(
+            task_id=SHARDED,
+            stage=SHARDED,
+            change=source,
+            trigger_rule=TriggerRule.NONE_FAILED,
+            execution_timeout=_LIMITS[SHARDED],
+            map_index_template="shard {{ task.shard + 1 }}",
+        ).expand(shard=migrate.output)
+        tasks = {"plan": plan, "approve": approve, "migrate": migrate, SHARDED: backfill}
         tasks |= {stage: _task(stage, source) for stage in STAGES if stage not in tasks}
         chain(*(tasks[stage] for stage in STAGES))
         # Every one of them, not only the last: with two approvals open, one rejection already fails what follows.
@@ -104,5 +115,5 @@ def _dag(source: Change | Procedure, dag_id: str, params: dict[str, Param], **ab
 def _task(stage: str, source: Change | Procedure) -> Any:
     rule = TriggerRule.ALL_DONE if stage in _ALWAYS else TriggerRule.NONE_FAILED
     # A soak lasts for days, in which a server may be restarted; a look that found none must not roll the change back.
-    tries = {"retries": 20, "retry_delay": timedelta(minutes=1)} if stage == "soak" else {}
+    tries: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(minutes=1)} if stage == "soak" else {}
     return StageOperator(stage=stage, change=source, trigger_rule=rule, execution_timeout=_LIMITS[stage], **tries)

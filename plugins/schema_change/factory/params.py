@@ -13,6 +13,7 @@ from schema_change.core.stages.request import Options
 #: Sections are collapsed in the form; what most runs decide is outside of them.
 _SECTIONS = {
     "batch_target_ms": "Speed and locks",
+    "shards": "Speed and locks",
     "lock_timeout_ms": "Speed and locks",
     "lock_wait_s": "Speed and locks",
     "long_transaction_s": "Speed and locks",

@@ -59,6 +59,22 @@ def test_a_stage_with_nothing_to_do_costs_no_task(change: Change, script: Script
     assert script.ran == ["plan", "backup", "pre_check", "migrate", "validate", "soak", "contract", "report", "outcome"]
 
 
+@pytest.mark.parametrize(
+    ("idle", "letters"),
+    [
+        pytest.param(("migrate",), "S-SSSSSSSSS--SS", id="a fill alone"),
+        pytest.param(("migrate", "backfill"), "S-SSS--SSSS--SS", id="neither"),
+        pytest.param(("migrate", "backfill", "cutover"), "S-SSS---SSS--SS", id="no change of data at all"),
+    ],
+)
+def test_a_migrate_with_nothing_to_do_stops_no_backfill(
+    idle: tuple[str, ...], letters: str, change: Change, script: Script
+) -> None:
+    script.skips = dict.fromkeys(idle, "nothing to do")
+    assert run(change) == ("success", letters)
+    assert ("backfill" in script.ran) is ("backfill" not in idle)
+
+
 def test_a_failure_after_stages_that_were_skipped_is_rolled_back(change: Change, script: Script) -> None:
     script.skips = {"rehearse": "not wanted", "backfill": "nothing to fill", "cutover": "nothing to switch"}
     script.fails = {"validate": ValidationFailed("x")}

@@ -37,7 +37,7 @@ def numbers(filling: Filling) -> Filling:
 def watch(numbers: Filling) -> Watch:
     def watcher(**limits: object) -> Watcher:
         settings = ThrottleSettings.model_validate(limits)
-        return Watcher(numbers.run_id, 1, NUMBERS, settings, numbers.work.info.backend_pid)
+        return Watcher(numbers.run_id, 1, NUMBERS, settings, work_pid=numbers.work.info.backend_pid)
 
     return watcher
 

@@ -7,13 +7,15 @@ import getpass
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema_change.core.backfill import control
+from schema_change.core.backfill.engine import BackfillSettings
+from schema_change.core.backfill.shards import ShardStopped
 from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError, LockNotAvailable
 from schema_change.core.execution.waiting import LockWait, ThrottleWait, TransactionWait, Waiting
@@ -66,9 +68,9 @@ def prepared(bench: Bench, operation: dict[str, Any], to: str, /, around: Any = 
     return run.request
 
 
-def parked(request: Request, stage: str, after_s: float = 0.3) -> Waiting:
+def parked(request: Request, stage: str, earlier: Waiting | None = None, *, shard: int = 0) -> Waiting:
     """Run a stage that has to wait; return what for."""
-    result = Runner(request, park_after_s=after_s).run(stage)
+    result = Runner(request, park_after_s=0.3, earlier=earlier).run(stage, shard)
     assert result.status == "waiting"
     assert result.waits_for is not None
     assert result.waits_for.until == result.until
@@ -80,8 +82,8 @@ def over(waiting: Waiting, request: Request) -> bool:
     return waiting.is_over(request.target)
 
 
-def go_on(request: Request, stage: str) -> StageResult:
-    return Runner(request, park_after_s=30).run(stage)
+def go_on(request: Request, stage: str, earlier: Waiting | None = None, *, shard: int = 0) -> StageResult:
+    return Runner(request, park_after_s=30, earlier=earlier).run(stage, shard)
 
 
 def nothing_is_left(rows: Rows) -> None:
@@ -93,18 +95,9 @@ def nothing_is_left(rows: Rows) -> None:
     pytest.fail("a session of ours is left")
 
 
-def began_earlier(connection: Connection, request: Request, seconds: int) -> None:
+def began_earlier(waiting: Waiting, seconds: int) -> Waiting:
     """Let a wait look as if it had begun earlier."""
-    [row] = connection.execute(
-        "SELECT stage, result FROM schema_change.stage WHERE run_id = %s AND status = 'started'", [request.run_id]
-    ).fetchall()
-    stage, result = row
-    since = dt.datetime.fromisoformat(result["waits_for"]["since"]) - dt.timedelta(seconds=seconds)
-    result["waits_for"]["since"] = since.isoformat()
-    connection.execute(
-        "UPDATE schema_change.stage SET result = %s WHERE run_id = %s AND stage = %s",
-        [Jsonb(result), request.run_id, stage],
-    )
+    return waiting.model_copy(update={"since": waiting.since - dt.timedelta(seconds=seconds)})
 
 
 def test_a_stage_that_waits_for_a_lock_ends_and_goes_on_when_the_blocker_has_gone(
@@ -129,17 +122,15 @@ def test_a_stage_that_waits_for_a_lock_ends_and_goes_on_when_the_blocker_has_gon
     assert Run(request).try_stage("backfill")
 
 
-def test_the_bound_counts_over_all_deferrals(bench: Bench, opened: Open, connection: Connection, rows: Rows) -> None:
+def test_the_bound_counts_over_all_deferrals(bench: Bench, opened: Open) -> None:
     request = prepared(bench, PLAIN, "migrate", lock_wait_s=300)
     reader = opened("SELECT count(*) FROM public.readings")
     first = parked(request, "migrate")
     assert first.until == first.since + dt.timedelta(seconds=300)
-    began_earlier(connection, request, 200)
-    again = parked(request, "migrate")
+    again = parked(request, "migrate", began_earlier(first, 200))
     assert dt.timedelta(seconds=199) < first.since - again.since < dt.timedelta(seconds=201)
-    began_earlier(connection, request, 100)
     with pytest.raises(LockNotAvailable, match=f"within 300 s; blocked by session {reader.info.backend_pid}"):
-        Runner(request, park_after_s=0.3).run("migrate")
+        parked(request, "migrate", began_earlier(again, 100))
     # A new try, as Airflow's retries make one, has the whole time again.
     assert parked(request, "migrate").since > again.since
 
@@ -233,26 +224,22 @@ def test_a_paused_backfill_holds_nothing_until_it_is_resumed(bench: Bench, conne
     nothing_is_left(rows)
     for _ in range(2):
         assert not over(waiting, request)
-    began_earlier(connection, request, 7200)
     control.resume(connection, request.run_id, "ben")
     assert over(waiting, request)
-    assert go_on(request, "backfill").status == "done"
+    assert go_on(request, "backfill", began_earlier(waiting, 7200)).status == "done"
     assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS NULL") == [(0,)]
     assert rows("SELECT throttle_reason, throttled_ms > 7200000 FROM schema_change.backfill") == [(None, True)]
     said = "SELECT kind, actor FROM schema_change.event WHERE kind LIKE 'backfill\\_%' ORDER BY id"
     assert rows(said) == [("backfill_paused", getpass.getuser()), ("backfill_resumed", "ben")]
 
 
-def test_a_pause_does_not_use_up_the_patience_for_rows(
-    bench: Bench, opened: Open, connection: Connection, rows: Rows
-) -> None:
+def test_a_pause_does_not_use_up_the_patience_for_rows(bench: Bench, opened: Open, connection: Connection) -> None:
     request = prepared(bench, FILL, "backfill")
     control.pause(connection, request.run_id, "ann")
-    parked(request, "backfill")
-    began_earlier(connection, request, 7200)
+    waiting = parked(request, "backfill")
     control.resume(connection, request.run_id, "ann")
     opened("UPDATE public.readings SET note = 'mine' WHERE id = 2500")
-    assert isinstance(parked(request, "backfill"), TransactionWait)
+    assert isinstance(parked(request, "backfill", began_earlier(waiting, 7200)), TransactionWait)
 
 
 def test_a_paused_backfill_that_is_cancelled_is_rolled_back(bench: Bench, connection: Connection, rows: Rows) -> None:
@@ -279,6 +266,115 @@ def test_a_run_that_is_given_up_while_it_waits_is_rolled_back(bench: Bench, conn
     assert rows("SELECT status FROM schema_change.run") == [("rolled_back",)]
     assert bench.state() == before
     assert over(waiting, request) in {True, False}  # it may be asked once more, and must not fail
+
+
+STAGE = "SELECT status, tries FROM schema_change.stage WHERE stage = 'backfill'"
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a few thousand rows is large enough to be cut."""
+    monkeypatch.setattr("schema_change.core.stages.session.BackfillSettings", partial(BackfillSettings, max_rows=200))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_is_parked_while_the_other_goes_on(bench: Bench, opened: Open, rows: Rows) -> None:
+    """The one that has filled its own range takes the one that is left, waits for the same rows, and is parked too."""
+    request = prepared(bench, FILL, "backfill", shards=2)
+    writer = opened("UPDATE public.readings SET note = 'mine' WHERE id = 4000")
+    second = parked(request, "backfill", shard=1)
+    first = parked(request, "backfill", shard=0)
+    nothing_is_left(rows)
+    assert rows("SELECT status FROM schema_change.backfill ORDER BY shard") == [("done",), ("running",)]
+    for waiting in (first, second):
+        assert f"rows are locked by session {writer.info.backend_pid}" in str(waiting)
+        assert not over(waiting, request)
+    writer.commit()
+    assert over(first, request)
+    assert over(second, request)
+    for shard, waiting in enumerate((first, second)):
+        assert go_on(request, "backfill", waiting, shard=shard).status == "done"
+    assert rows("SELECT count(*) FROM readings WHERE fahrenheit IS NULL") == [(0,)]
+    assert rows(STAGE) == [("done", 1)]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_patience_of_each_shard_counts_over_its_own_deferrals(bench: Bench, opened: Open) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2, lock_wait_s=300)
+    opened("UPDATE public.readings SET note = 'mine' WHERE id IN (1000, 4000)")
+    second, first = parked(request, "backfill", shard=1), parked(request, "backfill")
+    again = parked(request, "backfill", began_earlier(first, 200))
+    assert again.since < first.since < second.since + dt.timedelta(seconds=60)
+    with pytest.raises(LockNotAvailable, match="within 300 s"):
+        parked(request, "backfill", began_earlier(second, 300), shard=1)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_pause_is_recorded_for_the_shard_that_was_parked(bench: Bench, connection: Connection, rows: Rows) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2)
+    control.pause(connection, request.run_id, "ann")
+    waits = [parked(request, "backfill", shard=shard) for shard in (0, 1)]
+    assert rows("SELECT throttle_reason FROM schema_change.backfill") == [("paused by ann",)] * 2
+    control.resume(connection, request.run_id, "ann")
+    assert go_on(request, "backfill", began_earlier(waits[1], 7200), shard=1).status == "done"
+    waited = "SELECT throttled_ms > 7200000, status FROM schema_change.backfill ORDER BY shard"
+    assert rows(waited) == [(False, "done"), (True, "done")]
+    assert go_on(request, "backfill", waits[0]).status == "done"
+    assert rows(STAGE) == [("done", 1)]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_that_fails_ends_those_that_are_parked(bench: Bench, connection: Connection, rows: Rows) -> None:
+    fill = {"add_column": {**FILL["add_column"], "fill": "100 / (readings.id - 4000)"}}
+    before = bench.state()
+    request = prepared(bench, fill, "backfill", shards=2)
+    control.pause(connection, request.run_id, "ann")
+    waiting = parked(request, "backfill")
+    control.resume(connection, request.run_id, "ann")
+    with pytest.raises(BackfillError, match="id = 4000"):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    assert over(waiting, request)
+    with pytest.raises(ShardStopped, match=r"another shard failed: .*id = 4000"):
+        go_on(request, "backfill", waiting)
+    assert rows("SELECT status FROM schema_change.stage WHERE stage = 'backfill'") == [("failed",)]
+    Run(request).finish()
+    assert bench.state() == before
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_a_shard_waits_for_does_not_cover_up_that_another_failed(
+    bench: Bench, connection: Connection, opened: Open, rows: Rows
+) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2, lock_wait_s=1)
+    opened("UPDATE public.readings SET note = 'mine' WHERE id = 4000")
+    with pytest.raises(LockNotAvailable):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    waiting = parked(request, "backfill")
+    control.resume(connection, request.run_id, "ann")
+    with pytest.raises(LockNotAvailable):
+        go_on(request, "backfill", shard=1)
+    control.pause(connection, request.run_id, "ann")
+    parked(request, "backfill", waiting)
+    [(status, error)] = rows("SELECT status, result ->> 'error' FROM schema_change.stage WHERE stage = 'backfill'")
+    assert status == "failed"
+    assert "no batch got through" in error
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_statistics_are_waited_for_whatever_other_shards_record(bench: Bench, opened: Open, rows: Rows) -> None:
+    request = prepared(bench, FILL, "backfill", shards=2)
+    other = opened("LOCK TABLE public.readings IN SHARE UPDATE EXCLUSIVE MODE")
+    waiting = parked(request, "backfill")
+    assert isinstance(waiting, LockWait)
+    assert go_on(request, "backfill", shard=1).status == "done"
+    with pytest.raises(LockNotAvailable):
+        parked(request, "backfill", began_earlier(waiting, 600))
+    other.commit()
+    assert over(waiting, request)
+    assert go_on(request, "backfill", waiting).status == "done"
+    assert rows("SELECT tries FROM schema_change.stage WHERE stage = 'backfill'") == [(1,)]
 
 
 def test_a_rollback_waits_without_a_worker_too(bench: Bench, opened: Open, rows: Rows) -> None:

@@ -33,6 +33,15 @@ def test_rollback_waits_for_every_task_before_it(dag: DAG) -> None:
     assert dag.task_dict["rollback"].upstream_task_ids == set(STAGES[: STAGES.index("rollback")])
 
 
+def test_backfill_is_mapped_over_the_shards_that_migrate_returns(dag: DAG) -> None:
+    backfill: Any = dag.task_dict["backfill"]
+    assert backfill.is_mapped
+    assert [(operator.task_id, key) for operator, key in backfill.expand_input.iter_references()] == [
+        ("migrate", "return_value")
+    ]
+    assert backfill.upstream_task_ids == {"migrate"}
+
+
 def test_outcome_is_the_only_leaf(dag: DAG) -> None:
     assert [task.task_id for task in dag.tasks if not task.downstream_task_ids] == ["outcome"]
 

@@ -14,7 +14,7 @@ from schema_change.core.errors import LockNotAvailable, PreCheckFailed
 from schema_change.core.execution.waiting import TransactionWait
 from schema_change.core.planning.approval import Approval
 from schema_change.operators.request import run_id_of
-from schema_change.operators.stage import PlanOperator, StageOperator
+from schema_change.operators.stage import MigrateOperator, PlanOperator, StageOperator
 from tests.fake_runner import Busy, Script
 
 
@@ -57,7 +57,9 @@ def test_a_stage_that_waits_for_a_lock_is_deferred_until_it_can_be_had(
     path, arguments = deferred.value.trigger.serialize()
     assert path == "schema_change.triggers.waiting.WaitingTrigger"
     assert arguments == {"conn_id": "weather", "waiting": waiting.to_json()}
-    assert operator.go_on(context, {"waited_s": 40.0})["summary"] == "migrate done"
+    kwargs = deferred.value.kwargs or {}
+    assert operator.go_on(context, {"waited_s": 40.0}, **kwargs)["summary"] == "migrate done"
+    assert script.earlier == waiting
     assert script.ran == ["migrate", "migrate"]
     assert script.park_after_s == 30
 
@@ -154,6 +156,33 @@ def test_a_stage_that_waits_skips_nothing_yet(change: Change, script: Script, co
     script.waits["soak"] = datetime(2030, 1, 1, 22, tzinfo=UTC)
     with pytest.raises(TaskDeferred):
         StageOperator(stage="soak", change=change).execute(context)
+
+
+def test_the_shards_of_a_run_are_what_its_backfill_is_mapped_over(change: Change, script: Script, context: Any) -> None:
+    assert MigrateOperator(change=change).execute(context) == [0]
+    context["params"]["shards"] = 3
+    assert MigrateOperator(change=change).execute(context) == [0, 1, 2]
+    assert context["ti"].xcoms["run"]["summary"] == "migrate done"
+    StageOperator(stage="backfill", change=change, shard=2).execute(context)
+    assert script.shards[-1] == 2
+
+
+def test_a_migrate_with_nothing_to_do_is_skipped_unless_a_backfill_follows(
+    change: Change, script: Script, context: Any
+) -> None:
+    script.skips["migrate"] = "nothing to do in migrate"
+    assert MigrateOperator(change=change).execute(context) == [0]
+    script.skips["backfill"] = "nothing to fill"
+    with pytest.raises(AirflowSkipException, match="nothing to do in migrate"):
+        MigrateOperator(change=change).execute(context)
+
+
+def test_a_migrate_that_skips_its_backfill_returns_no_shards(change: Change, script: Script, context: Any) -> None:
+    script.skips = {"backfill": "nothing to fill", "cutover": "nothing to switch"}
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        MigrateOperator(change=change).execute(context)
+    assert skipped.value.tasks == ["backfill", "cutover"]
+    assert context["ti"].xcoms["run"]["summary"] == "migrate done"
 
 
 def test_suites_lie_beside_the_changes_unless_configured(

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from schema_change.core import sqlfiles
 from schema_change.core.backfill.keyset import Bound
 from schema_change.core.database import Connection
+from schema_change.core.errors import BackfillError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One row of ``schema_change.backfill``."""
+    """One row of ``schema_change.backfill``: a shard, from ``lower`` (excluded) to ``upper``."""
 
+    shard: int
     key: tuple[str, ...]
+    lower: Bound | None
     upper: Bound | None
     position: Position
     batch_rows: int
@@ -49,18 +52,22 @@ class Checkpoint:
     batches: int
     throttled_ms: int
     done: bool
+    is_last: bool
+    """No shard has larger keys."""
 
     @classmethod
-    def load(cls, connection: Connection, run_id: UUID, seq: int) -> Self | None:
-        """Return the recorded checkpoint, or None when this backfill never began."""
+    def load(cls, connection: Connection, run_id: UUID, seq: int, shard: int) -> Self:
+        """Return the recorded checkpoint. Raises BackfillError when it is gone."""
         row = connection.execute(
-            sqlfiles.block("queries/backfill", "get_checkpoint"), {"run_id": run_id, "seq": seq}
+            sqlfiles.block("queries/backfill", "get_checkpoint"), {"run_id": run_id, "seq": seq, "shard": shard}
         ).fetchone()
         if row is None:
-            return None
-        key, upper, position, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status = row
+            raise BackfillError("the backfill's checkpoint is gone", hint="roll this run back and start a new one")
+        key, lower, upper, position, batch_rows, rows_done, rows_estimated, batches, throttled_ms, status, is_last = row
         return cls(
+            shard=shard,
             key=tuple(key),
+            lower=_bound(lower),
             upper=_bound(upper),
             position=Position.from_json(position),
             batch_rows=batch_rows,
@@ -69,21 +76,7 @@ class Checkpoint:
             batches=batches,
             throttled_ms=throttled_ms,
             done=status == "done",
-        )
-
-    def create(self, connection: Connection, run_id: UUID, seq: int) -> None:
-        """Record the start, unless it is recorded already."""
-        connection.execute(
-            sqlfiles.block("queries/backfill", "insert_checkpoint"),
-            {
-                "run_id": run_id,
-                "seq": seq,
-                "key": list(self.key),
-                "upper": _json(self.upper),
-                "cursor": Jsonb(self.position.to_json()),
-                "batch_rows": self.batch_rows,
-                "rows_estimated": self.rows_estimated,
-            },
+            is_last=is_last,
         )
 
     def advance(self, connection: Connection, run_id: UUID, seq: int, rows: int) -> Checkpoint:
@@ -93,6 +86,7 @@ class Checkpoint:
             {
                 "run_id": run_id,
                 "seq": seq,
+                "shard": self.shard,
                 "upper": _json(self.upper),
                 "cursor": Jsonb(self.position.to_json()),
                 "batch_rows": self.batch_rows,

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -19,6 +20,7 @@ from schema_change.core.backfill.fill import DATA_ERRORS, Fill, poison_error, re
 from schema_change.core.backfill.keyset import BlockRanges, Bound, Ranges, ranges_of, size
 from schema_change.core.backfill.pace import BatchSize, Meter, Progress
 from schema_change.core.backfill.retries import Retries
+from schema_change.core.backfill.shards import Shards, refuse_failed
 from schema_change.core.backfill.throttle import ThrottleSettings, Watcher
 from schema_change.core.backfill.turns import Part, Turns, pays
 from schema_change.core.backfill.undo import undo_rows
@@ -45,6 +47,7 @@ class BackfillSettings:
 
     ``lock_timeout_ms`` bounds the wait for a row the application has locked: well below deadlock_timeout, so that
     in a deadlock it is our batch that gives way. ``lock_wait_s`` bounds how long one batch is tried again.
+    ``shards`` is how many key ranges a large table is cut into, ``shard`` the one this session begins with, from 0.
     """
 
     target_ms: int = 500
@@ -52,6 +55,8 @@ class BackfillSettings:
     max_rows: int = 50_000
     lock_timeout_ms: int = 100
     lock_wait_s: float = 600
+    shards: int = 1
+    shard: int = 0
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
 
     @property
@@ -73,22 +78,56 @@ def run_backfill(
 ) -> int:
     """Fill the column, from the checkpoint on when there is one; return the rows filled, earlier tries included.
 
+    It ends when every shard is done, also those that other sessions fill: one that nobody fills is taken over.
     Batches run on ``work``; the throttle looks, and pauses are recorded, on ``side``. Both are autocommit sessions.
     Raises BackfillError naming the row that cannot be filled, or when the run was cancelled, and LockNotAvailable
     naming who keeps rows locked; Parked when a long wait is for others to see through. Whatever it raises, the
     checkpoint is right and a later call goes on from it.
     """
+    if backfill.remember and not backfill.key:
+        raise BackfillError(
+            f"{backfill.table} has no key, so the rows filled cannot be remembered",
+            hint="add a primary key to the table first",
+        )
+    chosen, parking = settings or BackfillSettings(), parking or Parking()
     with _lost_connections_named(f"fill {backfill.what}"):
-        return _Filler(
-            work,
-            side,
-            run_id=run_id,
-            seq=seq,
-            backfill=backfill,
-            settings=settings or BackfillSettings(),
-            meter=Meter(on_progress),
-            parking=parking or Parking(),
-        ).run()
+        ranges = ranges_of(work, backfill.table, backfill.key)
+        waited_since = parking.earlier.since if parking.earlier else None
+        shards = Shards(work, side, run_id, seq, backfill, chosen.shard, waited_since)
+        shards.cut(
+            ranges,
+            wanted=chosen.shards,
+            least_rows=chosen.max_rows,
+            batch_rows=max(chosen.min_rows, min(_FIRST_ROWS, chosen.max_rows)),
+            estimate=lambda: _estimate(work, backfill),
+            retries=Retries(f"fill {backfill.what}", chosen.lock_wait_s),
+        )
+        count = len(shards.all())
+        pid = work.info.backend_pid
+        watcher = Watcher(run_id, seq, backfill.table, chosen.throttle, work_pid=pid, since=shards.since)
+
+        def tell(name: str, progress: Progress) -> None:
+            on_progress(replace(progress, shard=name) if count > 1 else progress)
+
+        def waiting() -> None:
+            rows = sum(shard.rows for shard in shards.all())
+            reason = "other sessions fill the shards that are left"
+            on_progress(Progress(rows, None, None, None, 0, reason, 0, done=False))
+
+        while shard := shards.take(waiting):
+            meter = Meter(partial(tell, f"shard {shard.number + 1} of {count}"))
+            with shards.held(shard):
+                _Filler(
+                    shards,
+                    shard.number,
+                    ranges=ranges,
+                    settings=chosen,
+                    meter=meter,
+                    watcher=watcher,
+                    parking=parking,
+                ).run()
+            parking.over()
+        return sum(shard.rows for shard in shards.all())
 
 
 def undo_fill(
@@ -136,46 +175,47 @@ def _lost_connections_named(what: str) -> Iterator[None]:
         raise statement_failed(what, error) from error
 
 
+def _estimate(work: Connection, backfill: Backfill) -> int | None:
+    """Return how many rows are to be filled: counted in a small table, from statistics in a large one."""
+    bytes_, _, rows = size(work, backfill.table)
+    if bytes_ > _COUNT_EXACTLY_BYTES:
+        return rows
+    return remaining(work, replace(backfill, expression="true"))
+
+
 class _Filler:
-    """One try of one backfill."""
+    """One try of one shard."""
 
     def __init__(
         self,
-        work: Connection,
-        side: Connection,
+        shards: Shards,
+        shard: int,
         *,
-        run_id: UUID,
-        seq: int,
-        backfill: Backfill,
+        ranges: Ranges,
         settings: BackfillSettings,
         meter: Meter,
+        watcher: Watcher,
         parking: Parking,
     ) -> None:
-        if backfill.remember and not backfill.key:
-            raise BackfillError(
-                f"{backfill.table} has no key, so the rows filled cannot be remembered",
-                hint="add a primary key to the table first",
-            )
-        self.work, self.side, self.run_id, self.seq = work, side, run_id, seq
-        self.backfill, self.settings, self.meter = backfill, settings, meter
-        self._parking = parking
-        self._retries = Retries(f"fill {backfill.what}", settings.lock_wait_s, parking)
-        self._watcher = Watcher(run_id, seq, backfill.table, settings.throttle, work.info.backend_pid)
-        self.ranges: Ranges = ranges_of(work, backfill.table, backfill.key)
-        self.fill = Fill(backfill, self.ranges, run_id, seq)
-        self.keyless = isinstance(self.ranges, BlockRanges)
-        self.turns = Turns(self.ranges, two=pays(work, backfill, self.ranges))
+        self.shards, self.shard, self.ranges, self.settings, self.meter = shards, shard, ranges, settings, meter
+        self.work, self.side, self.run_id, self.seq = shards.work, shards.side, shards.run_id, shards.seq
+        self.backfill = shards.backfill
+        self._watcher, self._parking = watcher, parking
+        self._retries = Retries(f"fill {self.backfill.what}", settings.lock_wait_s, parking)
+        self.fill = Fill(self.backfill, ranges, self.run_id, self.seq)
+        self.keyless = isinstance(ranges, BlockRanges)
+        self.turns = Turns(ranges, two=pays(self.work, self.backfill, ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
-        self.courtesy = Courtesy(side, self.size, settings.target_ms)
+        self.courtesy = Courtesy(self.side, self.size, settings.target_ms)
         self.rows_per_second: int | None = None
-        self._pause = f"backfill of {backfill.what} pauses"
+        self._pause = f"backfill of {self.backfill.what} pauses"
         if earlier := parking.waited_before(self._pause):
             self._record_pause(None, round(earlier * 1000))
         self._sampled_at: float | None = None
 
-    def run(self) -> int:
-        """Run batch after batch until every range is behind us."""
+    def run(self) -> None:
+        """Run batch after batch until every range of the shard is behind us."""
         while not self.checkpoint.done:
             self._throttle()
             self.courtesy.look()
@@ -188,45 +228,15 @@ class _Filler:
                 self.meter.batch(rows, time.monotonic() - started)
                 self._report()
         self._report(done=True)
-        return self.checkpoint.rows_done
 
     def _load(self) -> Checkpoint:
-        """Return the checkpoint, created when this is the first try; its upper bound then is frozen."""
-        found: Checkpoint | None = None
-        while found is None:
-            found = Checkpoint.load(self.work, self.run_id, self.seq)
-            if found is None:
-                self._start()
+        found = Checkpoint.load(self.work, self.run_id, self.seq, self.shard)
         if found.key != self.backfill.key:
             raise BackfillError(
                 f"the backfill of {self.backfill.what} was begun along another key",
                 hint="roll this run back and plan again",
             )
         return found
-
-    def _start(self) -> None:
-        """Record where this backfill starts and ends; a table that is locked just now is tried again."""
-        try:
-            Checkpoint(
-                key=self.backfill.key,
-                upper=self.ranges.last(self.work),
-                position=Position(0, 0, self.ranges.first()),
-                batch_rows=max(self.settings.min_rows, min(_FIRST_ROWS, self.settings.max_rows)),
-                rows_done=0,
-                rows_estimated=self._estimate(),
-                batches=0,
-                throttled_ms=0,
-                done=False,
-            ).create(self.work, self.run_id, self.seq)
-        except TRANSIENT as error:
-            self._retries.pause(error, ())
-
-    def _estimate(self) -> int | None:
-        """Return how many rows are to be filled: counted in a small table, from statistics in a large one."""
-        bytes_, _, rows = size(self.work, self.backfill.table)
-        if bytes_ > _COUNT_EXACTLY_BYTES:
-            return rows
-        return remaining(self.work, replace(self.backfill, expression="true"))
 
     def _batch(self) -> bool:
         """Run one batch; False when it has to be tried again."""
@@ -265,16 +275,14 @@ class _Filler:
             {
                 "run_id": self.run_id,
                 "seq": self.seq,
+                "shard": self.shard,
                 "lock_ms": self.settings.lock_timeout_ms,
                 "statement_ms": self.settings.statement_ms,
             },
         ).fetchone()
         if row is not None and Position.from_json(row[0]) == self.checkpoint.position:
             return True
-        current = Checkpoint.load(self.work, self.run_id, self.seq)
-        if current is None:
-            raise BackfillError("the backfill's checkpoint is gone", hint="roll this run back and start a new one")
-        self.checkpoint = current
+        self.checkpoint = self._load()
         self.turns.forget()
         return False
 
@@ -288,7 +296,7 @@ class _Filler:
             position = replace(part.behind(position), filled=position.filled + filled)
         clock.start("the backfill's checkpoint")
         following = replace(self.checkpoint, batch_rows=self.size.rows)
-        if position.after == self.checkpoint.upper:
+        if part is None or position.after == self.checkpoint.upper:
             following = self._end_of_pass(following, position)
         else:
             following = replace(following, position=position)
@@ -306,8 +314,9 @@ class _Filler:
                 position.sweep,
             )
             return replace(checkpoint, position=position, done=True)
-        upper = self.ranges.last(self.work)
-        return replace(checkpoint, upper=upper, position=Position(position.sweep + 1, 0, self.ranges.first()))
+        upper = (checkpoint.is_last and self.ranges.last(self.work)) or checkpoint.upper
+        start = self.ranges.first() if checkpoint.lower is None else checkpoint.lower
+        return replace(checkpoint, upper=upper, position=Position(position.sweep + 1, 0, start))
 
     @property
     def _with_value(self) -> bool:
@@ -386,6 +395,7 @@ class _Filler:
         self._sampled_at = time.monotonic()
         if sample := self._watcher.sample:
             sample.refuse_cancelled(self.backfill.what)
+            refuse_failed(self.backfill.what, sample.failed)
             self.rows_per_second = sample.rows_per_second
         return reason
 
@@ -403,7 +413,7 @@ class _Filler:
     def _record_pause(self, reason: str | None, ms: int) -> None:
         self.side.execute(
             sqlfiles.block("queries/backfill", "throttled"),
-            {"run_id": self.run_id, "seq": self.seq, "reason": reason, "ms": ms},
+            {"run_id": self.run_id, "seq": self.seq, "shard": self.shard, "reason": reason, "ms": ms},
         )
         self.checkpoint = replace(self.checkpoint, throttled_ms=self.checkpoint.throttled_ms + ms)
 

@@ -19,6 +19,8 @@ from schema_change.core.errors import BackfillError
 from schema_change.core.names import Table
 
 Bound = tuple[str, ...]
+#: So much of a table is looked at to cut it: enough that the shards of a large one differ by a few percent.
+_SAMPLE_BYTES = 16 * 1024 * 1024
 _AND, _COMMA = sql.SQL(" AND "), sql.SQL(", ")
 
 
@@ -71,6 +73,27 @@ class Ranges(ABC):
     @abstractmethod
     def last(self, connection: Connection) -> Bound | None:
         """Return the upper bound of the whole table as it is now; None when it is empty."""
+
+    def cuts(self, connection: Connection, shards: int, least_rows: int) -> list[Bound]:
+        """Return the keys at which the table is cut into shards of about equal size, in order; none in a small table.
+
+        They come from a sample of the table's pages, which costs the same for any key, however its values are spread.
+        """
+        bytes_, _, _ = size(connection, self.table)
+        names = [sql.Identifier(f"k{place}") for place in range(len(self.columns))]
+        keys = (sql.SQL("{}::text AS {}").format(c.identifier, n) for c, n in zip(self.columns, names, strict=True))
+        query = sqlfiles.block("queries/backfill", "cut").format(
+            table=self.table.identifier,
+            keys=_COMMA.join(keys),
+            names=_COMMA.join(sql.SQL("s.{}").format(n) for n in names),
+            order=_COMMA.join(sql.Identifier(self.table.name, c.name) for c in self.columns),
+            percent=sql.Literal(min(100.0, 100 * _SAMPLE_BYTES / max(bytes_, 1))),
+            shards=sql.Literal(shards),
+            least_rows=sql.Literal(least_rows),
+        )
+        with connection.transaction():
+            connection.execute(sqlfiles.block("queries/backfill", "first_settings"))
+            return [tuple(row) for row in connection.execute(query)]
 
     @abstractmethod
     def end_of_batch(self, connection: Connection, after: Bound | None, upper: Bound, rows: int) -> Bound:

@@ -56,6 +56,8 @@ class Progress:
     throttle_reason: str | None
     batches: int
     done: bool
+    shard: str = ""
+    """Which of the shards this is, such as *shard 2 of 4*; empty when there is only one."""
 
     @property
     def fraction(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import psycopg
@@ -56,6 +57,8 @@ class Sample:
     wal_bytes: int
     slot: str | None
     slot_bytes: float | None
+    failed: str | None
+    """Why a shard of the backfill has failed for good meanwhile."""
 
     def refuse_cancelled(self, what: str) -> None:
         """Raise BackfillError when somebody cancelled the backfill."""
@@ -174,10 +177,21 @@ class WalPace:
 class Watcher:
     """Looks at the server on behalf of one backfill, and remembers what has to be compared between looks.
 
-    ``work_pid`` is the session that fills; None when there is none, because the backfill is parked.
+    ``work_pid`` is the session that fills; None when there is none, because the backfill is parked. A shard that has
+    failed counts from ``since`` on. Sessions that fill other shards are no reason to pause. All of them look at the
+    WAL of the whole server, so it is not divided as the limit of rows is; two may pass it by up to a half.
     """
 
-    def __init__(self, run_id: UUID, seq: int, table: Table, settings: Throttle, work_pid: int | None = None) -> None:
+    def __init__(
+        self,
+        run_id: UUID,
+        seq: int,
+        table: Table,
+        settings: Throttle,
+        *,
+        work_pid: int | None = None,
+        since: datetime | None = None,
+    ) -> None:
         self._settings, self._work_pid = settings, work_pid
         self._words = {
             "run_id": run_id,
@@ -185,6 +199,7 @@ class Watcher:
             "schema": table.schema,
             "table": table.name,
             "work_pid": work_pid or 0,
+            "since": since,
         }
         self._wal = WalPace(settings.wal_mb_per_s)
         self.sample: Sample | None = None

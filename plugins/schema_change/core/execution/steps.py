@@ -56,6 +56,7 @@ class StepRunner:
         step = row.planned
         with self._failures_recorded(row, step):
             self._forget(row.seq, step)
+            self.journal.set_step(row.seq, "started")
             self._backfill(row.seq, step, before=row.rows or 0)
 
     def undo(self, row: StepRow) -> bool:
@@ -133,9 +134,13 @@ class StepRunner:
             )
 
     def _backfill(self, seq: int, step: Step, *, before: int = 0) -> None:
+        """Fill together with the sessions of other shards, if there are any; the first to see the end records it."""
         assert step.backfill is not None  # noqa: S101 - the caller has looked
-        self.journal.set_step(seq, "started")
-        self._audit("started", seq, step, ())
+        with self.work.transaction():
+            if self.journal.lock_step(seq) == "done":
+                return
+            self.journal.set_step(seq, "started")
+            self._audit("started", seq, step, ())
         rows = before + run_backfill(
             self.work,
             self.side,
@@ -147,8 +152,9 @@ class StepRunner:
             parking=self.executor.parking,
         )
         with self.work.transaction():
-            self.journal.set_step(seq, "done", rows=rows)
-            self._audit("done", seq, step, (), f"{counted(rows, 'row')} {step.backfill.verb}")
+            if self.journal.lock_step(seq) != "done":
+                self.journal.set_step(seq, "done", rows=rows)
+                self._audit("done", seq, step, (), f"{counted(rows, 'row')} {step.backfill.verb}")
 
     def _undo_backfill(self, seq: int, step: Step) -> None:
         """Undo the statements first (they end what fills rows as they are written), then the rows."""

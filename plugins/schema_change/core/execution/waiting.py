@@ -2,7 +2,7 @@
 
 A stage that has waited for a while raises :class:`Parked`. Nothing of it is left then but its journal: no session, no
 lock. Whoever runs stages (Airflow's triggerer) looks now and then with a session of its own, and runs the stage again
-when the wait is over. It then begins as any try does, by looking.
+when the wait is over, telling it what it has waited for. It then begins as any try does, by looking.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class TransactionWait(Waiting):
 
 
 class ThrottleWait(Waiting):
-    """A backfill is paused; over when nothing speaks against going on, or when it was cancelled."""
+    """A backfill is paused; over when nothing speaks against going on, or when it was cancelled or a shard failed."""
 
     kind: Literal["throttle"] = "throttle"
     run_id: UUID
@@ -112,10 +112,10 @@ class ThrottleWait(Waiting):
 
     def _is_over(self, connection: Connection) -> bool:
         if self._watcher is None:
-            self._watcher = Watcher(self.run_id, self.seq, self.table, self.throttle)
+            self._watcher = Watcher(self.run_id, self.seq, self.table, self.throttle, since=self.since)
         reason = self._watcher.reason(connection, paused=True)
         sample = self._watcher.sample
-        return reason is None or (sample is not None and sample.cancelled)
+        return reason is None or (sample is not None and (sample.cancelled or sample.failed is not None))
 
 
 _ANY: TypeAdapter[Waiting] = TypeAdapter(
@@ -138,9 +138,9 @@ class Parking:
     for the same goes on where that one stopped, so that its bound counts for both.
     """
 
-    def __init__(self, after_s: float | None = None) -> None:
+    def __init__(self, after_s: float | None = None, earlier: Waiting | None = None) -> None:
         self.after_s = after_s
-        self.earlier: Waiting | None = None
+        self.earlier = earlier
 
     def waited_before(self, what: str) -> float:
         """Return the seconds that this wait has lasted already."""

@@ -217,9 +217,9 @@ class Journal:
 
     # -- stages, steps, events ------------------------------------------------------------------------------------
 
-    def start_stage(self, stage: str, started_at: datetime | None = None) -> None:
-        """Record that a stage begins, or began at a given time; a new try counts up."""
-        self._execute("start_stage", stage=stage, started_at=started_at)
+    def start_stage(self, stage: str, started_at: datetime | None = None, *, joins: bool = False) -> None:
+        """Record that a stage begins, or began at a given time; a new try counts up. A further shard ``joins`` it."""
+        self._execute("start_stage", stage=stage, started_at=started_at, joins=joins)
 
     def pass_stage(self, stage: str, result: dict[str, Any]) -> None:
         """Record that a stage had nothing to do."""
@@ -250,6 +250,10 @@ class Journal:
     ) -> None:
         """Move a step to a status."""
         self._execute("set_step", seq=seq, status=status, rows=rows, lock_attempts=lock_attempts, error=error)
+
+    def lock_step(self, seq: int) -> str:
+        """Keep other sessions from moving a step until the transaction ends; return its status."""
+        return str(self._execute("lock_step", seq=seq).fetchone()[0])  # type: ignore[index]
 
     def step_failed(self, seq: int, error: str) -> None:
         """Record why a step failed; its status stays, so that a new try goes on from it."""

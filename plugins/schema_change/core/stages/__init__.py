@@ -21,5 +21,8 @@ STAGES = (
     "outcome",
 )
 
+#: The stage that several sessions may run side by side, each beginning with a shard of its own.
+SHARDED = "backfill"
+
 #: Between migrate and backfill, in the journal of a change whose data another DAG fills. It is no stage of the core.
 BACKFILL_DAG = "backfill_dag"

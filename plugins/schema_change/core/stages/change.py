@@ -38,10 +38,15 @@ def migrate(session: Session) -> StageResult:
 
 
 def backfill(session: Session) -> StageResult:
-    """Fill data in batches, then refresh the planner's statistics."""
+    """Fill data in batches, then refresh the planner's statistics.
+
+    Each shard's session returns when all of them are done, so one of them is enough for the statistics.
+    """
     _ensure_running(session)
     _ensure_filled_by_dag(session)
     steps = session.run_phase(Phase.BACKFILL)
+    if session.steps.backfill.shard:
+        return _finish("backfill", steps)
     for table in dict.fromkeys(t for step in steps for t in step.tables):
         session.steps.executor.autocommit((analyze(table),), tables=(table,), lock=LockMode.SHARE_UPDATE_EXCLUSIVE)
     return _finish("backfill", steps)

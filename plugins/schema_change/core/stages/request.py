@@ -24,6 +24,9 @@ class Options(BaseModel):
 
     dry_run: bool = Field(default=False, description="Plan and pre-check only; nothing is written to the target")
     batch_target_ms: int = Field(default=500, ge=10, le=60_000, description="How long one backfill batch should take")
+    shards: int = Field(
+        default=1, ge=1, le=16, description="How many key ranges of a large table are filled side by side"
+    )
     lock_timeout_ms: int = Field(default=100, ge=10, le=10_000, description="How long one lock attempt may wait")
     lock_wait_s: int = Field(default=600, ge=1, le=86_400, description="How long to keep trying for a lock in all")
     backup_scope: Literal["tables", "database"] = Field(

@@ -23,6 +23,7 @@ from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
 from schema_change.core.stages import (
     BACKFILL_DAG,
+    SHARDED,
     STAGES,
     before,
     change,
@@ -83,7 +84,7 @@ class Runner:
     ``pair`` has the sessions of a process that runs more than one stage; without it each stage opens its own. With
     ``ahead`` a stage that is done skips those right after it that have nothing to do: no task need be started for them.
     A wait for a lock, or of a backfill that is paused, ends the stage with ``waiting`` after ``park_after_s`` seconds;
-    by default it is seen through here.
+    by default it is seen through here. ``earlier`` is what the stage to be run has waited for that way.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class Runner:
         pair: Pair | None = None,
         ahead: bool = False,
         park_after_s: float | None = None,
+        earlier: Waiting | None = None,
     ) -> None:
         self.request = request
         self.pair = pair
         self.ahead = ahead
-        self._parking = Parking(park_after_s)
+        self._parking = Parking(park_after_s, earlier)
         self.progress = progress or (lambda line: log.info("%s", line))
         self._session: Session | None = None
         self._planned_here = False
@@ -109,20 +111,23 @@ class Runner:
         """Return the stages that were skipped ahead and have not had their turn."""
         return tuple(self._skipped)
 
-    def run(self, stage: str) -> StageResult:
-        """Run a stage. Raises a SchemaChangeError; the journal then says why, and a new try goes on from there."""
+    def run(self, stage: str, shard: int = 0) -> StageResult:
+        """Run a stage, ``backfill`` beginning with a shard and beside the others.
+
+        Raises a SchemaChangeError; the journal then says why, and a new try goes on from there.
+        """
         if (skipped := self._skipped.pop(stage, None)) is not None:
             return skipped
         if self.pair is not None:
             self.pair.durable(stage in _DURABLE)
-        return self._run(stage)
+        return self._run(stage, shard)
 
-    def _run(self, stage: str) -> StageResult:
+    def _run(self, stage: str, shard: int) -> StageResult:
         if stage != "plan":
             self.request = self._as_planned()
         if self.request.options.dry_run:
             return self._dry_run(stage)
-        with self._open(stage) as session:
+        with self._open(stage, shard if stage == SHARDED else None) as session:
             run = _run_of(session)
             if run is not None and run.status not in _MAY_BEGIN.get(stage, {run.status}):
                 raise JournalError(
@@ -137,11 +142,13 @@ class Runner:
                 return self._without_journal(stage)
             stages = session.journal.stages()
             self._keep_order(run, stages, stage)
-            if stage not in stages or not stages[stage].is_waiting:
-                session.journal.start_stage(stage)
-            elif waits_for := stages[stage].result.get("waits_for"):
-                self._parking.earlier = Waiting.from_json(waits_for)
+            # A shard that joined before the first one began is no try yet.
+            waiting = stage in stages and stages[stage].is_waiting and stages[stage].tries > 0
+            if self._parking.earlier is not None or (waiting and stages[stage].result.get("waits_for")):
+                # No new try, whatever became of other shards of the stage meanwhile.
                 session.journal.wait_stage(stage, {})
+            elif not waiting:
+                session.journal.start_stage(stage, joins=shard > 0)
             result = self._finished(session, stage)
             if result.status != "waiting":
                 self._skip_ahead(session, stage)
@@ -225,14 +232,16 @@ class Runner:
             journal.event(BACKFILL_DAG, f"{status}: {message}")
         return True
 
-    def _open(self, stage: str) -> AbstractContextManager[Session]:
+    def _open(self, stage: str, shard: int | None = None) -> AbstractContextManager[Session]:
         def opened(session: Session) -> None:
             self._session = session
 
         def note(line: str) -> None:
             self.progress(line)
 
-        return open_session(self.request, stage, note, parking=self._parking, pair=self.pair, opened=opened)
+        return open_session(
+            self.request, stage, note, parking=self._parking, pair=self.pair, shard=shard, opened=opened
+        )
 
     def _as_planned(self) -> Request:
         """Return the request with the options the run was planned with; what a task was given may differ by now."""

@@ -171,13 +171,14 @@ def open_session(
     run_id: UUID | None = None,
     parking: Parking | None = None,
     pair: Pair | None = None,
+    shard: int | None = None,
     opened: Callable[[Session], None] = lambda session: None,
 ) -> Iterator[Session]:
     """Open both sessions on the target and hold the run's fence.
 
     ``parking`` says whether long waits end with Parked. ``opened`` receives the session before the fence is taken, so
-    that a kill can cancel it. ``pair`` has the sessions of a process that runs several stages. Raises OwnershipError
-    while another try of the same run is at work.
+    that a kill can cancel it. ``pair`` has the sessions of a process that runs several stages. Sessions that fill a
+    ``shard`` share the fence. Raises OwnershipError while another try of the same run is at work.
     """
     target = target or request.target
     run_id = run_id or request.run_id
@@ -198,14 +199,18 @@ def open_session(
             ),
             journal=journal,
             backfill=BackfillSettings(
-                target_ms=options.batch_target_ms, lock_wait_s=options.lock_wait_s, throttle=_limits(request, target)
+                target_ms=options.batch_target_ms,
+                lock_wait_s=options.lock_wait_s,
+                shards=1 if shard is None else options.shards,
+                shard=shard or 0,
+                throttle=_limits(request, target),
             ),
             note=note,
             on_progress=lambda step, progress: note(describe(step, progress)),
         )
         session = Session(request, target, work, side, journal, runner, note)
         opened(session)
-        with fenced(work, run_id):
+        with fenced(work, run_id, shared=shard is not None):
             yield session
 
 
@@ -229,4 +234,5 @@ def describe(step: Step, progress: Progress) -> str:
     low, high = (f"{bound:.0f}" for bound in progress.eta_s or (0, 0))
     left = f", {low if low == high else f'{low}–{high}'} s left" if high != "0" else ""
     wait = f", waiting: {progress.throttle_reason}" if progress.throttle_reason else ""
-    return f"{step.title}: {progress.rows_done:,} rows{total}{share}{rate}{left}{wait}"
+    shard = f", {progress.shard}" if progress.shard else ""
+    return f"{step.title}{shard}: {progress.rows_done:,} rows{total}{share}{rate}{left}{wait}"

@@ -23,6 +23,7 @@ QUIET = Sample(
     wal_bytes=0,
     slot=None,
     slot_bytes=None,
+    failed=None,
 )
 SETTINGS = ThrottleSettings()
 DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
@@ -128,6 +129,23 @@ def test_the_wal_written_keeps_to_its_limit_on_average() -> None:
     assert seconds_of_work(WalPace(10), ours=50, others=0, seconds=100) == 20
     assert seconds_of_work(WalPace(10), ours=9, others=0, seconds=100) == 100
     assert seconds_of_work(WalPace(None), ours=50, others=50, seconds=100) == 100
+
+
+@pytest.mark.parametrize("ours", [7, 15, 50])
+@pytest.mark.parametrize("lag", [0, 1, 5, 9])
+def test_the_shards_of_a_backfill_stay_near_the_limit_together(ours: float, lag: int) -> None:
+    """Each sees the WAL of all; they look every second, one of them ``lag`` tenths of a second after the other.
+
+    The pauses of both may fall together, so that it can be passed by up to a half; alone they would write twice of it.
+    """
+    paces, paused = [WalPace(10), WalPace(10)], [False, False]
+    position, tenths = 0.0, 3_000
+    for now in range(tenths):
+        for shard, pace in enumerate(paces):
+            if now % 10 == shard * lag:
+                paused[shard] = pace.reason(round(position * MB), now / 10, paused=paused[shard]) is not None
+        position += ours / 10 * paused.count(False)
+    assert 0.6 < position / (10 * tenths / 10) < 1.5
 
 
 def test_others_who_write_more_wal_than_the_limit_keep_it_paused_and_are_not_waited_for_afterwards() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from schema_change.core.catalog.model import Catalog, Column, Constraint, Index, Relation
+from schema_change.core.model import Phase
 from schema_change.core.names import Table
 from schema_change.core.operations import catalogue
 from schema_change.core.operations.base import PlanContext, Planned
@@ -77,7 +78,10 @@ def plan(
     tables = {r.table: r for r in (readings(), stations(), *relations)}
     ((kind, body),) = operation.items()
     context = PlanContext("1", filled, Catalog(version, tables))
-    return catalogue()[kind].model_validate(body).plan(Catalog(version, tables, objects or {}), context)
+    planned = catalogue()[kind].model_validate(body).plan(Catalog(version, tables, objects or {}), context)
+    # Several sessions run this phase side by side, and only a backfill is shared out among them.
+    assert all(step.backfill for step in planned.steps if step.phase is Phase.BACKFILL)
+    return planned
 
 
 def _index(name: str, table: str, column: str, *, primary: bool) -> Index:

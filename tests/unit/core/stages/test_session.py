@@ -36,6 +36,10 @@ def test_the_time_left_is_a_range_only_when_it_is_one(eta: tuple[float, float] |
     assert describe(STEP, replace(HALF, eta_s=eta)) == f"fill t.c: 1,000 rows of about 2,000 (50%), 100 rows/s{left}"
 
 
+def test_a_shard_says_which_it_is() -> None:
+    assert describe(STEP, replace(HALF, shard="shard 2 of 4")).startswith("fill t.c, shard 2 of 4: 1,000 rows of")
+
+
 def test_nothing_is_left_of_what_is_done() -> None:
     done = replace(HALF, rows_done=2_000, eta_s=(0.0, 0.0), done=True)
     assert describe(STEP, done) == "fill t.c: 2,000 rows of about 2,000 (100%), 100 rows/s"
