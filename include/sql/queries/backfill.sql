@@ -276,9 +276,11 @@ WITH RECURSIVE tree AS (
 
 shards AS (
     -- The sessions that fill shards of this backfill: no reason to pause.
-    SELECT l.pid
+    SELECT l.pid, b.throttle_reason
     FROM pg_locks AS l
     INNER JOIN pg_database AS d ON l.database = d.oid
+    LEFT JOIN schema_change.backfill AS b
+        ON b.run_id = %(run_id)s AND b.seq = %(seq)s AND l.objid = b.shard::oid
     WHERE
         l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND d.datname = current_database()
         AND l.classid = hashtext('schema_change.shards:' || %(run_id)s::text || ':' || %(seq)s::text)::oid
@@ -383,6 +385,7 @@ SELECT
             THEN (SELECT sum(pg_total_relation_size(t.oid))::bigint FROM tree AS t)
     END AS bytes,
     pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,
+    EXISTS (SELECT 1 FROM shards AS p WHERE p.pid <> %(work_pid)s AND p.throttle_reason IS NULL) AS beside,
     slot.name AS slot,
     slot.bytes AS slot_bytes,
     (

@@ -407,3 +407,12 @@ def test_the_batches_of_other_shards_are_no_reason_to_pause(numbers: Filling) ->
             future.result()
     assert sample
     assert sample.lock_waiters == 1
+
+
+def test_a_shard_knows_whether_another_one_fills(numbers: Filling) -> None:
+    """Then the WAL that is written counts against the limit of both."""
+    seen: list[Sample | None] = []
+    for future in together(numbers, doubled(), 2, on_progress=Barrier(2, lambda: seen.append(sampled(numbers)))):
+        assert future.result() == ROWS
+    seen.append(sampled(numbers))
+    assert [sample and sample.beside for sample in seen] == [True, False]

@@ -55,6 +55,8 @@ class Sample:
     bytes_before: int | None
     bytes: int | None
     wal_bytes: int
+    beside: bool
+    """Another session fills a shard of the same backfill just now."""
     slot: str | None
     slot_bytes: float | None
     failed: str | None
@@ -151,23 +153,28 @@ def reason_to_pause(sample: Sample, settings: Throttle, *, already_paused: bool)
 class WalPace:
     """How far the WAL written is ahead of its limit, in seconds.
 
-    What a batch wrote too fast is waited for, so that the average keeps to the limit. What others write meanwhile
-    keeps a backfill paused while it is above the limit, but is not added: nobody waits for it afterwards.
+    What batches wrote too fast is waited for, so that the average keeps to the limit; those of other shards count like
+    our own, so every shard has the same debt. What the application writes while nothing is filled keeps a backfill
+    paused while it is above the limit, but is not added: nobody waits for it afterwards.
     """
 
     def __init__(self, mb_per_s: float | None) -> None:
         self._limit = mb_per_s
-        self._seen: tuple[float, int] | None = None
+        self._seen: tuple[float, int, bool] | None = None
         self._ahead_s = 0.0
 
-    def reason(self, wal_bytes: int, now: float, *, paused: bool) -> str | None:
-        """Take in the position of the WAL at a time (s); return why to pause, or None."""
-        before, self._seen = self._seen, (now, wal_bytes)
+    def reason(self, wal_bytes: int, now: float, *, paused: bool, beside: bool = False) -> str | None:
+        """Take in the position of the WAL at a time (s); return why to pause, or None.
+
+        ``paused`` tells whether we have filled nothing since the last look, ``beside`` whether another shard fills now.
+        """
+        before, self._seen = self._seen, (now, wal_bytes, beside)
         if self._limit is None or before is None or now <= before[0]:
             return None
         seconds, written_mb = now - before[0], (wal_bytes - before[1]) / _MB
         ahead_s = self._ahead_s + written_mb / self._limit - seconds
-        self._ahead_s = max(0.0, min(ahead_s, self._ahead_s) if paused else ahead_s)
+        nobody_filled = paused and not (beside or before[2])
+        self._ahead_s = max(0.0, min(ahead_s, self._ahead_s) if nobody_filled else ahead_s)
         if self._ahead_s == 0:
             return None
         rate = f"{written_mb / seconds:.1f} MB of WAL per second"
@@ -178,8 +185,7 @@ class Watcher:
     """Looks at the server on behalf of one backfill, and remembers what has to be compared between looks.
 
     ``work_pid`` is the session that fills; None when there is none, because the backfill is parked. A shard that has
-    failed counts from ``since`` on. Sessions that fill other shards are no reason to pause. All of them look at the
-    WAL of the whole server, so it is not divided as the limit of rows is; two may pass it by up to a half.
+    failed counts from ``since`` on. Sessions that fill other shards are no reason to pause.
     """
 
     def __init__(
@@ -222,7 +228,7 @@ class Watcher:
             side.execute(sqlfiles.block("queries/backfill", "note_size"), {**self._words, "bytes": sample.bytes})
         reasons = [
             reason_to_pause(sample, self._settings, already_paused=paused),
-            self._wal.reason(sample.wal_bytes, time.monotonic(), paused=paused),
+            self._wal.reason(sample.wal_bytes, time.monotonic(), paused=paused, beside=sample.beside),
             _condition(side, self._settings.sql) if self._settings.sql else None,
             ask_metric(self._settings.prometheus) if self._settings.prometheus else None,
         ]
