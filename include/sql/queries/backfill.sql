@@ -119,7 +119,9 @@ FROM jsonb_array_elements(%(shards)s) WITH ORDINALITY AS s (shard, place)
 WHERE NOT EXISTS (SELECT 1 FROM schema_change.backfill AS b WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s);
 
 -- name: get_shards
-SELECT shard, status = 'done' AS done, CASE WHEN updated_at > %(since)s THEN error END AS error, rows_done
+SELECT
+    shard, status = 'done' AS done, error IS NOT NULL AS failed,
+    CASE WHEN updated_at > %(since)s THEN error END AS error, rows_done
 FROM schema_change.backfill
 WHERE run_id = %(run_id)s AND seq = %(seq)s
 ORDER BY shard;
@@ -397,6 +399,14 @@ FROM rows_of
 LEFT JOIN slot ON true
 LEFT JOIN schema_change.control AS k ON k.run_id = %(run_id)s
 WHERE EXISTS (SELECT 1 FROM tree);
+
+-- name: in_vain
+SELECT
+    EXISTS (SELECT FROM schema_change.control AS k WHERE k.run_id = %(run_id)s AND k.cancelled)
+    OR EXISTS (
+        SELECT FROM schema_change.backfill AS b
+        WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.error IS NOT NULL AND b.updated_at > %(since)s
+    );
 
 -- name: condition_settings
 SET TRANSACTION READ ONLY;

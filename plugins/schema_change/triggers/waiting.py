@@ -49,6 +49,8 @@ class WaitingTrigger(BaseTrigger):
             self._target = self._target or target_of(self.conn_id)
             return waiting.is_over(self._target)
         except (SchemaChangeError, psycopg.Error) as error:
+            # Its password may be another one by now; a token of a cloud lasts for minutes only.
+            self._target = None
             again = isinstance(error, psycopg.OperationalError) or getattr(error, "retryable", False)
             self.log.warning("cannot look%s: %s", ", trying again" if again else "", error)
             return not again

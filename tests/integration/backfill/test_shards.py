@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from schema_change.core.backfill import control
 from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.engine import BackfillSettings, Progress, run_backfill
 from schema_change.core.backfill.keyset import ranges_of
@@ -19,6 +20,7 @@ from schema_change.core.backfill.pace import BatchSize
 from schema_change.core.backfill.shards import Shards, ShardStopped
 from schema_change.core.backfill.throttle import Sample, ThrottleSettings, Watcher
 from schema_change.core.errors import BackfillError, ExecutionError
+from schema_change.core.execution.waiting import TransactionWait
 from schema_change.core.model import Backfill, Batch, NewRows
 from schema_change.core.names import Table
 from tests.integration.backfill.filling import SMALL, Filling
@@ -416,3 +418,35 @@ def test_a_shard_knows_whether_another_one_fills(numbers: Filling) -> None:
         assert future.result() == ROWS
     seen.append(sampled(numbers))
     assert [sample and sample.beside for sample in seen] == [True, False]
+
+
+def test_a_shard_that_failed_is_tried_first(numbers: Filling) -> None:
+    """A task that begins after the failure does not fill its own range in vain."""
+    for shard in (1, 0, 2):
+        with pytest.raises(BackfillError, match="id = 1100"):
+            fill(numbers, doubled(expression="100 / (numbers.id - 1100)"), shard, 3)
+    filled = "SELECT array_agg(rows_done > 0 ORDER BY shard) FROM schema_change.backfill"
+    assert numbers.one(filled) == [False, True, False]
+
+
+def test_a_wait_for_rows_is_over_when_the_backfill_is_cancelled_or_a_shard_failed(numbers: Filling) -> None:
+    fill(numbers, doubled(), 0, 2)
+    with psycopg.connect(**numbers.target.parameters) as writer:
+        writer.execute("UPDATE public.numbers SET fills = 1 WHERE id = 1")
+        transaction = writer.execute("SELECT virtualtransaction FROM pg_locks WHERE pid = pg_backend_pid()").fetchone()
+        assert transaction
+        wait = TransactionWait(
+            what="rows",
+            reason="locked",
+            since=numbers.one("SELECT now()"),
+            transactions=transaction,
+            backfill=(numbers.run_id, 1),
+        )
+        assert not wait.is_over(numbers.target)
+        error = "UPDATE schema_change.backfill SET error = {}, updated_at = clock_timestamp() WHERE shard = 1"
+        numbers.connection.execute(error.format("'poison'").encode())
+        assert wait.is_over(numbers.target)
+        numbers.connection.execute(error.format("NULL").encode())
+        assert not wait.is_over(numbers.target)
+        control.cancel(numbers.connection, numbers.run_id, "ann")
+        assert wait.is_over(numbers.target)

@@ -12,6 +12,7 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ExecutionError, LockNotAvailable
 from schema_change.core.execution.blockers import look
 from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
+from schema_change.core.execution.waiting import Parked, Parking
 from schema_change.core.model import LockMode
 from schema_change.core.names import Table
 
@@ -341,3 +342,27 @@ def test_a_lost_connection_may_be_tried_again(build: Build, connection: Connecti
         change.result()
     assert info.value.retryable
     assert threading.active_count() < 10
+
+
+@pytest.mark.usefixtures("build")
+def test_who_waits_behind_the_first_statement_is_not_parked(
+    target: Target, opened: Open, connection: Connection, pool: ThreadPoolExecutor, notes: list[str]
+) -> None:
+    """The next try would run the first one again, such as the build of an index."""
+    with target.connect("work") as work, target.connect("side") as side:
+        executor = LockSafeExecutor(work, side, LockSettings(), notes.append, parking=Parking(0))
+        statements = ("SELECT pg_sleep(0.3)", "VACUUM FULL public.busy")
+        change = pool.submit(executor.autocommit, statements, tables=[BUSY], lock=EXCLUSIVE)
+        until(
+            connection,
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND pid <> pg_backend_pid()",
+        )
+        reader = opened("SELECT count(*) FROM public.busy")
+        while not notes:
+            time.sleep(0.01)
+        assert not change.done()
+        reader.commit()
+        change.result()
+        opened("SELECT count(*) FROM public.busy")
+        with pytest.raises(Parked):
+            executor.autocommit(statements[1:], tables=[BUSY], lock=EXCLUSIVE)

@@ -464,3 +464,18 @@ def test_the_sweep_at_cutover_adds_to_the_rows_filled(bench: Bench, rows: Rows) 
     rows("INSERT INTO readings (station, celsius) VALUES ('later', 1)")
     assert run.try_stage("cutover"), run.error
     assert rows("SELECT rows FROM schema_change.step WHERE phase = 'backfill'") == [(5001,)]
+
+
+def test_a_sweep_that_was_interrupted_goes_on(bench: Bench, rows: Rows) -> None:
+    run = forward(start(bench, {"add_column": {**FILL["add_column"], "new_rows": "sweep"}}, **FAST), to="cutover")
+    rows("INSERT INTO readings (station, celsius) VALUES ('later', 1)")
+    rows("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$")
+    rows("CREATE TRIGGER refuse BEFORE UPDATE ON readings FOR EACH ROW EXECUTE FUNCTION refuse()")
+    assert not run.try_stage("cutover")
+    begun = "SELECT min(started_at) FROM schema_change.backfill"
+    assert rows("SELECT status FROM schema_change.step WHERE phase = 'backfill'") == [("started",)]
+    checkpoint = rows(begun)
+    rows("DROP TRIGGER refuse ON readings")
+    assert run.try_stage("cutover"), run.error
+    assert rows(begun) == checkpoint
+    assert rows("SELECT rows, status FROM schema_change.step WHERE phase = 'backfill'") == [(5001, "done")]

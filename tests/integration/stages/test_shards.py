@@ -142,3 +142,22 @@ def test_a_cancelled_thread_ends_all_of_them(bench: Bench, rows: Rows) -> None:
     assert LocalRunner(run.request).run("backfill").status == "done"
     assert rows(DONE) == [(SHARDS, 5000, True)]
     assert rows("SELECT status FROM schema_change.stage WHERE stage = 'backfill'") == [("done",)]
+
+
+def test_a_thread_that_loses_its_session_is_no_reason_to_roll_back(bench: Bench, rows: Rows) -> None:
+    run = begun(bench)
+    ended = threading.Event()
+
+    def progress(line: str) -> None:
+        if ", shard 2 of 3:" in line and not ended.is_set():
+            ended.set()
+            rows(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l"
+                " WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.objid = 1"
+            )
+
+    assert LocalRunner(run.request, progress=progress).run("backfill").status == "done"
+    assert ended.is_set()
+    assert rows(DONE) == [(SHARDS, 5000, True)]
+    go_on(run)
+    assert rows(WRONG) == [(0,)]

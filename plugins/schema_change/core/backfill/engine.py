@@ -201,7 +201,7 @@ class _Filler:
         self.work, self.side, self.run_id, self.seq = shards.work, shards.side, shards.run_id, shards.seq
         self.backfill = shards.backfill
         self._watcher, self._parking = watcher, parking
-        self._retries = Retries(f"fill {self.backfill.what}", settings.lock_wait_s, parking)
+        self._retries = Retries(f"fill {self.backfill.what}", settings.lock_wait_s, parking, (self.run_id, self.seq))
         self.fill = Fill(self.backfill, ranges, self.run_id, self.seq)
         self.keyless = isinstance(ranges, BlockRanges)
         self.turns = Turns(ranges, two=pays(self.work, self.backfill, ranges))
@@ -408,6 +408,7 @@ class _Filler:
             seq=self.seq,
             table=self.backfill.table,
             throttle=self.settings.throttle,
+            wal_ahead_s=self._watcher.wal_ahead_s,
         )
 
     def _record_pause(self, reason: str | None, ms: int) -> None:

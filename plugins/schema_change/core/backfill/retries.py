@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
+from uuid import UUID
 
 import psycopg
 
@@ -22,8 +23,10 @@ class Retries:
     When long waits are parked they end with Parked, and the next try goes on counting.
     """
 
-    def __init__(self, what: str, wait_s: float, parking: Parking | None = None) -> None:
-        self._what, self._wait_s, self._parking = what, wait_s, parking or Parking()
+    def __init__(
+        self, what: str, wait_s: float, parking: Parking | None = None, backfill: tuple[UUID, int] | None = None
+    ) -> None:
+        self._what, self._wait_s, self._parking, self._backfill = what, wait_s, parking or Parking(), backfill
         self.over()
         self._before_s = self._parking.waited_before(what)
 
@@ -54,6 +57,7 @@ class Retries:
                     since=since,
                     until=since + dt.timedelta(seconds=self._wait_s),
                     transactions=tuple(b.transaction for b in blockers),
+                    backfill=self._backfill,
                 )
             )
         time.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)

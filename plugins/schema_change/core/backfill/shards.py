@@ -44,10 +44,11 @@ def refuse_failed(what: str, failed: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard as it is recorded; ``error`` is what ended it for good since this session began."""
+    """One shard as it is recorded; ``failed`` for good at any time, with ``error`` since this session began."""
 
     number: int
     done: bool
+    failed: bool
     error: str | None
     rows: int
 
@@ -126,12 +127,13 @@ class Shards:
     def take(self, waiting: Callable[[], object]) -> Shard | None:
         """Return a shard to fill, locked; wait while others have all that is left, and return None at the end.
 
-        ``waiting`` is called when it begins to wait. Raises ShardStopped when a shard has failed for good.
+        One that failed for good comes first: while its cause is there, filling others is in vain. ``waiting`` is called
+        when it begins to wait. Raises ShardStopped when a shard has failed for good.
         """
         waits = False
         while left := [shard for shard in self.all() if not shard.done]:
             refuse_failed(self.backfill.what, next((shard.error for shard in left if shard.error), None))
-            for shard in sorted(left, key=lambda s: (s.number < self.first, s.number)):
+            for shard in sorted(left, key=lambda s: (not s.failed, s.number < self.first, s.number)):
                 if self._ask("try_shard", shard.number):
                     return shard
             if not waits:

@@ -158,10 +158,10 @@ class WalPace:
     paused while it is above the limit, but is not added: nobody waits for it afterwards.
     """
 
-    def __init__(self, mb_per_s: float | None) -> None:
+    def __init__(self, mb_per_s: float | None, ahead_s: float = 0.0) -> None:
         self._limit = mb_per_s
         self._seen: tuple[float, int, bool] | None = None
-        self._ahead_s = 0.0
+        self.ahead_s = ahead_s
 
     def reason(self, wal_bytes: int, now: float, *, paused: bool, beside: bool = False) -> str | None:
         """Take in the position of the WAL at a time (s); return why to pause, or None.
@@ -169,16 +169,18 @@ class WalPace:
         ``paused`` tells whether we have filled nothing since the last look, ``beside`` whether another shard fills now.
         """
         before, self._seen = self._seen, (now, wal_bytes, beside)
-        if self._limit is None or before is None or now <= before[0]:
+        if self._limit is None:
             return None
+        if before is None or now <= before[0]:
+            return self._ahead() if self.ahead_s else None
         seconds, written_mb = now - before[0], (wal_bytes - before[1]) / _MB
-        ahead_s = self._ahead_s + written_mb / self._limit - seconds
+        ahead_s = self.ahead_s + written_mb / self._limit - seconds
         nobody_filled = paused and not (beside or before[2])
-        self._ahead_s = max(0.0, min(ahead_s, self._ahead_s) if nobody_filled else ahead_s)
-        if self._ahead_s == 0:
-            return None
-        rate = f"{written_mb / seconds:.1f} MB of WAL per second"
-        return f"{rate}, {self._ahead_s:.1f} s ahead of the limit of {self._limit:g} MB/s"
+        self.ahead_s = max(0.0, min(ahead_s, self.ahead_s) if nobody_filled else ahead_s)
+        return f"{written_mb / seconds:.1f} MB of WAL per second, {self._ahead()}" if self.ahead_s else None
+
+    def _ahead(self) -> str:
+        return f"{self.ahead_s:.1f} s ahead of the limit of {self._limit:g} MB/s"
 
 
 class Watcher:
@@ -197,6 +199,7 @@ class Watcher:
         *,
         work_pid: int | None = None,
         since: datetime | None = None,
+        wal_ahead_s: float = 0.0,
     ) -> None:
         self._settings, self._work_pid = settings, work_pid
         self._words = {
@@ -207,8 +210,13 @@ class Watcher:
             "work_pid": work_pid or 0,
             "since": since,
         }
-        self._wal = WalPace(settings.wal_mb_per_s)
+        self._wal = WalPace(settings.wal_mb_per_s, wal_ahead_s)
         self.sample: Sample | None = None
+
+    @property
+    def wal_ahead_s(self) -> float:
+        """Return how far the WAL is ahead of its limit, in seconds."""
+        return self._wal.ahead_s
 
     def reason(self, side: Connection, *, paused: bool) -> str | None:
         """Look once; return why the backfill should not go on right now, or None.

@@ -62,13 +62,20 @@ class Watchdog:
         self._patience.consider_terminating(blockers, waited_s)
         if self.gave_up or self.parked:
             return
-        if waited_s >= self._wait_s:
+        if waited_s >= self._patience.wait_s or (waited_s >= self._wait_s and not self._has_built()):
             self.gave_up = True
-        elif self._patience.is_to_be_parked and (self._progress() or ("",))[0] in _NOT_BEGUN:
+        elif self._patience.is_to_be_parked and self._phase() in _NOT_BEGUN:
             # What it waits for is what a SHARE lock would wait for.
             self.parked = self._patience.waiting(LockMode.SHARE)
         if self.gave_up or self.parked:
             self._work.cancel_safe(timeout=5)
+
+    def _has_built(self) -> bool:
+        """Tell whether an index is built in part: what came before its build is no reason to throw that away."""
+        return self._phase() not in {"", *_NOT_BEGUN}
+
+    def _phase(self) -> str:
+        return str((self._progress() or ("",))[0])
 
     def _report_progress(self) -> None:
         if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:

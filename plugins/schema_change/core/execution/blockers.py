@@ -21,6 +21,10 @@ from schema_change.core.names import Table
 log = logging.getLogger(__name__)
 
 
+#: A transaction of that age (s) may end any moment. Most do; one that will not is soon older, and is not queued behind.
+_YOUNG_S = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Blocker:
     """A transaction that holds, or queues for, a conflicting lock. The text of its query is never read.
@@ -60,17 +64,14 @@ class Blocker:
         return f"let it end, or end it: SELECT pg_terminate_backend({self.pid})"
 
 
-def in_the_way(
-    blockers: Iterable[Blocker], seen_s: Mapping[str, float], *, lock_timeout_ms: int, waited_s: float
-) -> tuple[Blocker, ...]:
+def in_the_way(blockers: Iterable[Blocker], seen_s: Mapping[str, float], *, waited_s: float) -> tuple[Blocker, ...]:
     """Return the blockers that an attempt would not outlast.
 
-    A transaction younger than one attempt may well end during it. The longer we have waited, the older a newcomer may
-    be: so a table that is never free of one-second transactions is still attempted now and then, while one blocker
-    that was there all the time is never queued behind. ``seen_s`` says for how long we know of each transaction, for
-    want of its age.
+    What has lasted for long will last for long. The longer we have waited, the older a newcomer may be: so a table that
+    is never free of one-second transactions is still attempted now and then, while one blocker that was there all the
+    time is never queued behind. ``seen_s`` says for how long we know of each transaction, for want of its age.
     """
-    limit = max(lock_timeout_ms / 1000, waited_s / 4)
+    limit = max(_YOUNG_S, waited_s / 4)
     return tuple(
         b for b in blockers if b.kind == "wraparound" or limit < (seen_s[b.transaction] if b.age_s is None else b.age_s)
     )

@@ -111,13 +111,16 @@ class LockSafeExecutor:
         statement leaves behind is for the step's repair.
         """
         self._refuse_open_transaction()
-        for statement in statements:
-            if lock <= LockMode.SHARE_UPDATE_EXCLUSIVE:
-                patience = self._patience(lock, tables)
-                self._clear_of_blockers(tables, lock, patience)
-                run_watched(self._work, self._side, statement, patience=patience, note=self._note)
-            else:
-                self._until_done(tables, lock, partial(self._run_alone, statement))
+        if not statements:
+            return
+        if lock <= LockMode.SHARE_UPDATE_EXCLUSIVE:
+            patience = self._patience(lock, tables)
+            self._clear_of_blockers(tables, lock, patience)
+            run_watched(self._work, self._side, statements[0], patience=patience, note=self._note)
+        else:
+            self._until_done(tables, lock, partial(self._run_alone, statements[0]))
+        # Behind the first one a wait is seen through here: who parks begins with the first one again.
+        self.in_process().autocommit(statements[1:], tables=tables, lock=lock)
 
     def _until_done(
         self, tables: Sequence[Table], lock: LockMode, attempt: Callable[[Clock, tuple[Table, ...], int], bool]

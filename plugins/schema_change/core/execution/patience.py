@@ -68,6 +68,11 @@ class Patience:
         return self._before_s + time.monotonic() - self._start
 
     @property
+    def wait_s(self) -> float:
+        """Return the seconds that patience has in all."""
+        return self._settings.wait_s
+
+    @property
     def left_s(self) -> float:
         """Return the seconds until patience runs out."""
         return self._settings.wait_s - self.waited_s
@@ -76,7 +81,7 @@ class Patience:
         """Return the blockers that an attempt would not outlast."""
         now = time.monotonic()
         seen_s = {b.transaction: now - self._first_seen.setdefault(b.transaction, now) for b in blockers}
-        return in_the_way(blockers, seen_s, lock_timeout_ms=self._settings.lock_timeout_ms, waited_s=self.waited_s)
+        return in_the_way(blockers, seen_s, waited_s=self.waited_s)
 
     def without_queueing(self, blockers: tuple[Blocker, ...]) -> None:
         """Wait a moment before the next look. Raises Parked when this has gone on for long."""
@@ -112,12 +117,7 @@ class Patience:
         if self._settings.terminate_blockers:
             # Those that could not be terminated; whoever comes after them can be, by a try that is at work.
             return self._transactions()
-        return LockWait(
-            **self._words(),
-            tables=tuple(self._tables),
-            lock=lock or self._lock,
-            lock_timeout_ms=self._settings.lock_timeout_ms,
-        )
+        return LockWait(**self._words(), tables=tuple(self._tables), lock=lock or self._lock)
 
     def _transactions(self) -> Waiting:
         return TransactionWait(**self._words())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from schema_change.core import sqlfiles
 from schema_change.core.backfill.engine import BackfillSettings, Progress, run_backfill, undo_fill
 from schema_change.core.database import Connection
 from schema_change.core.errors import ExecutionError, SchemaChangeError
@@ -55,8 +56,13 @@ class StepRunner:
         """Walk a backfill's table once more, for the rows written since it was done."""
         step = row.planned
         with self._failures_recorded(row, step):
-            self._forget(row.seq, step)
-            self.journal.set_step(row.seq, "started")
+            if row.status == "done":  # else a sweep that was interrupted goes on from its checkpoint
+                with self.work.transaction():
+                    self.work.execute(
+                        sqlfiles.block("queries/backfill", "delete_checkpoint"),
+                        {"run_id": self.journal.run_id, "seq": row.seq},
+                    )
+                    self.journal.set_step(row.seq, "started")
             self._backfill(row.seq, step, before=row.rows or 0)
 
     def undo(self, row: StepRow) -> bool:

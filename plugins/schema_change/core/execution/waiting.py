@@ -73,13 +73,12 @@ class Waiting(BaseModel):
 class LockWait(Waiting):
     """Transactions hold locks that conflict with the one wanted; over when an attempt would find none of them.
 
-    ``lock_timeout_ms`` is what an attempt outlasts; ``transactions`` are those that were in the way at the start.
+    ``transactions`` are those that were in the way at the start.
     """
 
     kind: Literal["lock"] = "lock"
     tables: tuple[Table, ...]
     lock: LockMode
-    lock_timeout_ms: int
     transactions: tuple[str, ...]
 
     def _is_over(self, connection: Connection) -> bool:
@@ -87,32 +86,50 @@ class LockWait(Waiting):
         # One whose age is hidden from us counts for as long as this wait when it was there at its start.
         known = dict.fromkeys(self.transactions, self.waited_s)
         ages = {b.transaction: known.get(b.transaction, 0.0) for b in blockers}
-        return not in_the_way(blockers, ages, lock_timeout_ms=self.lock_timeout_ms, waited_s=self.waited_s)
+        return not in_the_way(blockers, ages, waited_s=self.waited_s)
 
 
 class TransactionWait(Waiting):
-    """Certain transactions are in the way; over when none of them is there any more."""
+    """Certain transactions are in the way; over when none of them is there any more.
+
+    ``backfill`` is the run and step whose rows they have locked: over as well when it was cancelled or a shard failed.
+    """
 
     kind: Literal["transactions"] = "transactions"
     transactions: tuple[str, ...]
+    backfill: tuple[UUID, int] | None = None
 
     def _is_over(self, connection: Connection) -> bool:
-        return not any_left(connection, self.transactions)
+        return not any_left(connection, self.transactions) or self._is_in_vain(connection)
+
+    def _is_in_vain(self, connection: Connection) -> bool:
+        if self.backfill is None:
+            return False
+        run_id, seq = self.backfill
+        words = {"run_id": run_id, "seq": seq, "since": self.since}
+        row = connection.execute(sqlfiles.block("queries/backfill", "in_vain"), words).fetchone()
+        return bool(row and row[0])
 
 
 class ThrottleWait(Waiting):
-    """A backfill is paused; over when nothing speaks against going on, or when it was cancelled or a shard failed."""
+    """A backfill is paused; over when nothing speaks against going on, or when it was cancelled or a shard failed.
+
+    ``wal_ahead_s`` is how far it was ahead of its limit of WAL when it was parked.
+    """
 
     kind: Literal["throttle"] = "throttle"
     run_id: UUID
     seq: int
     table: Table
     throttle: Throttle
+    wal_ahead_s: float = 0.0
     _watcher: Watcher | None = PrivateAttr(default=None)
 
     def _is_over(self, connection: Connection) -> bool:
         if self._watcher is None:
-            self._watcher = Watcher(self.run_id, self.seq, self.table, self.throttle, since=self.since)
+            self._watcher = Watcher(
+                self.run_id, self.seq, self.table, self.throttle, since=self.since, wal_ahead_s=self.wal_ahead_s
+            )
         reason = self._watcher.reason(connection, paused=True)
         sample = self._watcher.sample
         return reason is None or (sample is not None and (sample.cancelled or sample.failed is not None))

@@ -115,7 +115,7 @@ def _assert_filled(session: Session, row: StepRow) -> None:
     backfill = row.planned.backfill
     assert backfill is not None  # noqa: S101 - the caller has looked
     left = remaining(session.side, backfill)
-    if left and backfill.new_rows is NewRows.SWEEP:
+    if (left or row.status != "done") and backfill.new_rows is NewRows.SWEEP:
         session.steps.sweep(row)
         left = remaining(session.side, backfill)
     if left:

@@ -15,6 +15,7 @@ class LocalRunner(Runner):
     """Runs the stages of one request, where a task would be mapped with a thread for each shard."""
 
     _others: Sequence[Runner] = ()
+    _cancelled = False
 
     def run(self, stage: str, shard: int = 0) -> StageResult:
         """Run a stage as :class:`Runner` does. Raises the error of the shard that failed first."""
@@ -33,12 +34,15 @@ class LocalRunner(Runner):
                     self.cancel()
                 raise
         errors = [error for future in shards if (error := future.exception()) is not None]
+        if errors and not self._cancelled and all(getattr(error, "retryable", False) for error in errors):
+            return super().run(stage)  # as a task would be tried again: from the checkpoints, or finding all done
         if errors:
             raise next((error for error in errors if not isinstance(error, ShardStopped)), errors[0])
         return shards[0].result()
 
     def cancel(self) -> None:
         """Cancel what every shard runs in the database and close the sessions."""
+        self._cancelled = True
         super().cancel()
         for runner in self._others:
             runner.cancel()

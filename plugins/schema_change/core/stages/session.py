@@ -97,15 +97,20 @@ class Pair:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._open: dict[str, Connection] = {}
-        self._used = 0.0
+        self._used: dict[str, float] = {}
         self._durable = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Close both sessions; the next stage opens new ones."""
         for connection in self._open.values():
             connection.close()
+        self._open.clear()
 
     @property
     def work(self) -> Connection:
@@ -129,7 +134,8 @@ class Pair:
             self._durable = wanted
 
     def _session(self, purpose: str) -> Connection:
-        idle, self._used = time.monotonic() - self._used, time.monotonic()
+        now = time.monotonic()
+        idle, self._used[purpose] = now - self._used.get(purpose, 0.0), now
         connection = self._open.get(purpose)
         if connection is None or connection.closed or (idle > _TRUSTED_S and not _answers(connection)):
             connection = self._open[purpose] = self.target.connect(purpose)
@@ -151,7 +157,12 @@ def _answers(connection: Connection) -> bool:
 @contextlib.contextmanager
 def _sessions(target: Target, purpose: str, pair: Pair | None, read_only: bool) -> Iterator[tuple[Connection, ...]]:
     if pair is not None:
-        yield pair.work, pair.side
+        try:
+            yield pair.work, pair.side
+        except BaseException:
+            # A script that failed half-way leaves its settings in the session, such as a role.
+            pair.forget()
+            raise
         return
     with (
         target.connect(purpose, read_only=read_only) as work,

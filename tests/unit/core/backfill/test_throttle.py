@@ -155,3 +155,13 @@ def test_others_who_write_more_wal_than_the_limit_keep_it_paused_and_are_not_wai
         assert pace.reason(20 * now * MB, now, paused=True)
     quiet = 20 * 59 * MB
     assert pace.reason(quiet, 60, paused=True) is None
+
+
+def test_a_pause_because_of_wal_lasts_as_long_when_somebody_else_sees_it_through() -> None:
+    pace = WalPace(10)
+    pace.reason(0, 0, paused=False)
+    assert pace.reason(40 * MB, 1, paused=False)
+    again = WalPace(10, pace.ahead_s)
+    assert again.reason(40 * MB, 1, paused=True) == "3.0 s ahead of the limit of 10 MB/s"
+    assert again.reason(40 * MB, 3, paused=True)
+    assert again.reason(40 * MB, 4.1, paused=True) is None

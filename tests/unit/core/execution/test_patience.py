@@ -52,6 +52,9 @@ def test_who_was_there_all_the_time_is_never_queued_behind(patience: Patience, c
 def test_young_transactions_are_attempted_and_older_newcomers_after_a_while(
     patience: Patience, clock: FakeClock
 ) -> None:
+    assert not patience.not_about_to_end([replace(READER, age_s=0.005)])
+    assert patience.not_about_to_end([replace(READER, age_s=0.05)])
+    clock.now += 0.4
     assert not patience.not_about_to_end([replace(READER, age_s=0.05)])
     assert patience.not_about_to_end([READER])
     clock.now += 5

@@ -33,7 +33,7 @@ LIMITS = ThrottleSettings(
     interval_s=0.5, sql="SELECT true", prometheus=Metric(url="http://prometheus", query="up", min=1)
 )
 WAITS: list[Waiting] = [
-    LockWait(**COMMON, tables=(READINGS,), lock=LockMode.ACCESS_EXCLUSIVE, lock_timeout_ms=100, transactions=("1/2",)),
+    LockWait(**COMMON, tables=(READINGS,), lock=LockMode.ACCESS_EXCLUSIVE, transactions=("1/2",)),
     TransactionWait(**COMMON, transactions=("1/2", "-1/77")),
     ThrottleWait(
         **{**COMMON, "until": None},
