@@ -36,7 +36,7 @@ from schema_change.core.errors import BackfillError
 from schema_change.core.stages.request import Request
 from tests import bench as engine
 
-_WARM_S, _WINDOW_S, _TO_THE_END_S = 1.0, 2.0, 120.0
+_WARM_S, _WINDOW_S, _TO_THE_END_S = 1.0, 1.5, 60.0
 _CHANGE = {"table": "app", "column": {"name": "doubled", "type": "bigint"}, "fill": "app.value * 2"}
 _LOOP = b"""
 UPDATE app SET doubled = value * 2 WHERE id IN (SELECT id FROM app WHERE doubled IS NULL ORDER BY id LIMIT 1000)
