@@ -471,7 +471,7 @@ def _notes(rows: int) -> list[str]:
         ),
         (
             "A transaction that has just begun is taken for one about to end: an attempt of 100 ms is made, and stalls"
-            f" nearly that long. The operations meet one that has been open for {_OPEN_S:g} s, which is waited for first."
+            f" nearly that long. The operations meet one that has been open for {_OPEN_S:g} s: ours waits first."
         ),
         "No statement of the load failed, and no write of it was lost or overwritten.",
     ]
