@@ -67,7 +67,7 @@ class Bench:
         """Return what a figure depends on: the machine, the code, the server and its settings, and what a work adds."""
         with self.server.target().connect("bench") as admin:
             row = admin.execute(
-                "SELECT current_setting('server_version'), datcollate FROM pg_database WHERE datname = current_database()"
+                "SELECT current_setting('server_version'), datcollate FROM pg_database WHERE datname = 'template1'"
             ).fetchone()
         assert row is not None
         return {
