@@ -8,31 +8,42 @@ What is written is a function of the client and of how many writes came before i
 tells what every row must hold in the end. Each client has its own range of keys. The first second does not count:
 each client prepares its statements then, for which pgbench waits with all of them.
 
+Behind a long stall many transactions are late: ``Load.settle`` waits until they have all begun, which happens outside
+of what is measured, so that none is missing in the log.
+
 Stalls come from the server: ``pg_locks.waitstart`` says since when a session waits for a lock, and a session of its own
-looks every 5 ms. The load's sessions never wait for each other's rows or table locks, so what they do wait for is the
-contender's. A wait that is over within 5 ms may be missed, which makes the median look worse, not better.
+looks every 5 ms. A wait counts until the first look that does not see it any more, so that it may look longer by one
+look, never shorter; one that is over between two looks is missed, which makes the median look worse, not better. The
+load's sessions never wait for each other's rows or table locks, so what they do wait for is the contender's.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import subprocess
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.measure import percentile
+from benchmarks.measure import Goal, percentile
 from schema_change.core.database import Connection, Target
 
 CLIENTS = 8
 _SEED = "4"
 _LOOK_S = 0.005
-_LATE_S = 1.0
+_SETTLE_S = 15.0
+_LATE_S = 0.05  # what a transaction may be late by when no others wait
+_STOP_S = 60.0
+#: Of the longest stall, in ms: one attempt of ours, and what the looks at its beginning and its end may add.
+STALL = Goal(100 + 2 * _LOOK_S * 1000)
 _STEP = 15_485_863  # a prime: a client's updates walk over all of its keys before one comes again
 
 #: Of the table that is changed; the load reads and writes ``id``, ``value`` and ``note`` of it.
@@ -69,33 +80,46 @@ _SCRIPTS: Mapping[str, tuple[int, tuple[str, ...]]] = {
 }
 _KINDS = tuple(_SCRIPTS)
 
+#: One line for each look: when it was over, and who was seen to wait.
 _WAITS = f"""
-SELECT l.pid, extract(epoch FROM l.waitstart), extract(epoch FROM clock_timestamp() - l.waitstart), l.locktype
+SELECT
+    extract(epoch FROM clock_timestamp()),
+    string_agg(concat_ws(',', l.pid, extract(epoch FROM l.waitstart), l.locktype), ';')
 FROM pg_locks AS l
 WHERE NOT l.granted AND l.waitstart IS NOT NULL AND l.locktype IN ('relation', 'transactionid', 'tuple', 'virtualxid')
     AND l.pid IN (SELECT a.pid FROM pg_stat_activity AS a WHERE a.application_name = 'load')
 \\watch i={_LOOK_S}
 """
 
-#: Every row against what it must hold: rows as they were, and the last acknowledged write of each key.
-_WRONG = f"""
-WITH written AS (
-    SELECT CASE kind
-        WHEN 'update' THEN client * (%(rows)s::bigint / {CLIENTS}) + (n * {_STEP}) %% (%(rows)s::bigint / {CLIENTS}) + 1
-        ELSE 1000000000 + client * 100000000 + n
-    END AS id, max(n) AS value, kind
-    FROM acknowledged
-    GROUP BY 1, 3
-),
-expected AS (
-    SELECT id, value, CASE kind WHEN 'update' THEN 'updated' ELSE 'inserted' END AS note FROM written
-    UNION ALL
-    SELECT g, -g, 'as it was' FROM generate_series(1, %(rows)s::bigint) AS g
-    WHERE g NOT IN (SELECT id FROM written)
-)
-SELECT count(*), min(coalesce(e.id, a.id))
-FROM expected AS e FULL JOIN app AS a ON e.id = a.id
-WHERE (e.id, e.value, e.note) IS DISTINCT FROM (a.id, a.value, a.note)
+#: The last acknowledged write of each key, and when it should have begun.
+_WRITTEN = f"""
+CREATE TEMPORARY TABLE written AS
+SELECT DISTINCT ON (id) id, n AS value, kind, began
+FROM (
+    SELECT
+        CASE kind
+            WHEN 'update' THEN client * own + (n * {_STEP}) %% own + 1
+            ELSE 1000000000 + client * 100000000 + n
+        END AS id, n, kind, began
+    FROM acknowledged, (SELECT %(rows)s::bigint / {CLIENTS} AS own) AS rows_of_each
+) AS a
+ORDER BY id, n DESC
+"""
+
+#: Rows that hold something else than they must, or should not be there, and those that are missing.
+_WRONG = """
+SELECT
+    count(*) FILTER (WHERE is_wrong OR NOT is_known) - count(*) FILTER (WHERE is_known)
+    + %(rows)s + (SELECT count(*) FROM written WHERE kind = 'insert'),
+    min(id) FILTER (WHERE is_wrong OR NOT is_known)
+FROM (
+    SELECT
+        a.id, w.id IS NOT NULL OR a.id BETWEEN 1 AND %(rows)s AS is_known,
+        a.value IS DISTINCT FROM coalesce(w.value, -a.id) OR a.note IS DISTINCT FROM CASE w.kind
+            WHEN 'update' THEN 'updated' WHEN 'insert' THEN 'inserted' ELSE 'as it was'
+        END AS is_wrong
+    FROM app AS a LEFT JOIN written AS w ON a.id = w.id
+) AS compared
 """
 
 
@@ -108,11 +132,17 @@ class Transaction:
     client: int
     kind: str
     ok: bool
+    lag_s: float
+
+    @property
+    def began(self) -> float:
+        """Return when it should have begun."""
+        return self.ended - self.latency_s
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One wait of one session for a lock."""
+    """One wait of one session for a lock, until the first look that did not see it any more."""
 
     began: float
     seconds: float
@@ -128,8 +158,8 @@ class Window:
     seconds: float
 
     def latency(self, part: float) -> float:
-        """Return a percentile of the latencies."""
-        return percentile([t.latency_s for t in self.transactions], part)
+        """Return a percentile of the latencies; nan when nothing began in the window."""
+        return percentile([t.latency_s for t in self.transactions], part) if self.transactions else math.nan
 
     @property
     def p99(self) -> float:
@@ -161,34 +191,64 @@ class Window:
 class Load:
     """A load that runs, or ran: when it has ended, its windows can be asked for."""
 
-    rate: float
+    folder: Path
     transactions: list[Transaction] = field(default_factory=list)
     stalls: list[Stall] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
 
     def between(self, began: float, ended: float) -> Window:
-        """Return what happened between two moments of ``time.time()``."""
-        return Window(
-            [t for t in self.transactions if began <= t.ended - t.latency_s and t.ended - t.latency_s < ended],
-            [s for s in self.stalls if began <= s.began < ended],
-            ended - began,
-        )
+        """Return what began between two moments of ``time.time()``, or should have begun."""
+        first, behind = (bisect_left(self.transactions, t, key=lambda each: each.began) for t in (began, ended))
+        stalls = [s for s in self.stalls if began <= s.began < ended]
+        return Window(self.transactions[first:behind], stalls, ended - began)
+
+    def settle(self) -> None:
+        """Wait until no transaction is late any more, but not for ever: one that cannot keep up is what is measured."""
+        began = time.time()
+        while time.time() < began + _SETTLE_S:
+            last = self._last()
+            if last and last.ended > began and last.lag_s < _LATE_S:
+                return
+            time.sleep(0.05)
+
+    def _last(self) -> Transaction | None:
+        """Return the transaction that was logged last, while the load runs."""
+        for log in self.folder.glob("log.*"):
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - 4096))
+                # What is written is cut anywhere: the first and the last line may be parts.
+                lines = file.read().decode().split("\n")[1:-1]
+            if lines:
+                return _transaction(lines[-1])
+        return None
+
+    @property
+    def look_p99(self) -> float:
+        """Return the time between two looks that 99 of 100 stay within: what a stall may look longer by."""
+        gaps = [after - before for before, after in pairwise(self.looks)]
+        return percentile(gaps, 0.99) if gaps else math.nan
 
     def check(self, connection: Connection, rows: int) -> None:
         """Raise AssertionError when an acknowledged write is not in the table, or a row holds anything else.
 
-        That no transaction failed is part of it: the application must not notice.
+        That no transaction failed is part of it: the application must not notice. The temporary table ``written``
+        (id, value, kind, began) stays for further comparisons of that session.
         """
         failed = [t for t in self.transactions if not t.ok]
         assert not failed, f"{len(failed)} transactions of the load failed"
         counts: dict[tuple[int, str], int] = defaultdict(int)
-        connection.execute("CREATE TEMP TABLE acknowledged (client bigint, kind text, n bigint)")
+        connection.execute("DROP TABLE IF EXISTS acknowledged, written")
+        connection.execute(
+            "CREATE TEMPORARY TABLE acknowledged (client bigint, kind text, n bigint, began double precision)"
+        )
         with connection.cursor() as cursor, cursor.copy("COPY acknowledged FROM STDIN") as copy:
             for each in self.transactions:
                 if each.kind != "read":
                     counts[each.client, each.kind] += 1
-                    copy.write_row((each.client, each.kind, counts[each.client, each.kind]))
+                    copy.write_row((each.client, each.kind, counts[each.client, each.kind], each.began))
+        connection.execute(_WRITTEN.encode(), {"rows": rows})
+        connection.execute("ANALYZE written")
         row = connection.execute(_WRONG.encode(), {"rows": rows}).fetchone()
-        connection.execute("DROP TABLE acknowledged")
         assert row is not None
         assert row[0] == 0, (
             f"{row[0]} rows do not hold what the application last wrote, such as the one with id {row[1]}"
@@ -212,9 +272,9 @@ def capacity(bench: Bench, target: Target, rows: int, seconds: int = 4) -> float
 @contextmanager
 def running(bench: Bench, target: Target, rows: int, rate: float) -> Iterator[Load]:
     """Let the application work at that rate while the block runs; what it saw is in the load afterwards."""
-    load = Load(rate)
     folder = bench.folder / f"load{time.monotonic_ns()}"
     folder.mkdir()
+    load = Load(folder)
     options = ["--rate", f"{rate:.0f}", "--time", "3600", "--log", "--log-prefix", str(folder / "log")]
     with (folder / "pgbench").open("w") as said, _looking(bench, target, folder / "waits"):
         process = subprocess.Popen(
@@ -222,15 +282,18 @@ def running(bench: Bench, target: Target, rows: int, rate: float) -> Iterator[Lo
         )
         try:
             yield load
-            # Those who found no free client come now; behind a long stall not all of them do, in that one's favour.
-            time.sleep(_LATE_S)
-        finally:
+            load.settle()
             # What pgbench sets for the end of its time: each client ends its transaction, and the log is complete.
             process.send_signal(signal.SIGALRM)
-            code = process.wait(60)
+            code = process.wait(_STOP_S)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     assert code == 0, (folder / "pgbench").read_text()
-    load.transactions = [each for log in folder.glob("log.*") for each in _transactions(log)]
-    load.stalls = _stalls(folder / "waits")
+    found = [_transaction(line) for log in folder.glob("log.*") for line in log.read_text().splitlines()]
+    load.transactions = sorted(found, key=lambda each: each.began)
+    load.looks, load.stalls = _seen(folder / "waits")
 
 
 def _pgbench(bench: Bench, target: Target, rows: int, folder: Path, options: Sequence[str]) -> list[str]:
@@ -259,8 +322,8 @@ def _looking(bench: Bench, target: Target, output: Path) -> Iterator[None]:
         process.stdin.close()
         try:
             yield
-        finally:
             assert process.poll() is None, f"psql does not look any more (exit code {process.returncode})"
+        finally:
             process.terminate()
 
 
@@ -269,20 +332,30 @@ def _dsn(target: Target, name: str) -> str:
     return " ".join(f"{key}={value}" for key, value in parameters.items())
 
 
-def _transactions(log: Path) -> Iterator[Transaction]:
-    """Read pgbench's log: client, number, latency in µs or ``failed``, script, end in seconds and µs, lag."""
-    for line in log.read_text().splitlines():
-        client, _, latency, script, seconds, micros, *_ = line.split()
-        ok = latency.isdigit()
-        ended = int(seconds) + int(micros) / 1e6
-        yield Transaction(ended, int(latency) / 1e6 if ok else 0.0, int(client), _KINDS[int(script)], ok)
+def _transaction(line: str) -> Transaction:
+    """Read a line of pgbench's log: client, number, latency in µs or ``failed``, script, end in s and µs, lag in µs."""
+    client, _, latency, script, seconds, micros, lag, *_ = line.split()
+    ok = latency.isdigit()
+    ended = int(seconds) + int(micros) / 1e6
+    return Transaction(ended, int(latency) / 1e6 if ok else 0.0, int(client), _KINDS[int(script)], ok, int(lag) / 1e6)
 
 
-def _stalls(file: Path) -> list[Stall]:
-    """Return the waits, each as long as it was last seen."""
-    found: dict[tuple[str, str, str], float] = {}
+def _seen(file: Path) -> tuple[list[float], list[Stall]]:
+    """Return the times of the looks, and the waits, each until the first look that does not see it any more."""
+    looks: list[float] = []
+    stalls: list[Stall] = []
+    waiting: set[str] = set()
     for line in file.read_text().splitlines():
-        if line.count("|") == 3:
-            pid, began, waited, lock = line.split("|")
-            found[pid, began, lock] = float(waited)
-    return [Stall(float(began), waited, lock) for (_, began, lock), waited in found.items()]
+        time_, bar, waits = line.partition("|")
+        if not bar:
+            continue  # psql says when it looks
+        looks.append(float(time_))
+        now = {wait for wait in waits.split(";") if wait}
+        stalls += [_stall(wait, looks[-1]) for wait in waiting - now]
+        waiting = now
+    return looks, stalls + [_stall(wait, looks[-1]) for wait in waiting]
+
+
+def _stall(wait: str, ended: float) -> Stall:
+    _pid, began, lock = wait.split(",")
+    return Stall(float(began), ended - float(began), lock)
