@@ -2,9 +2,7 @@
 
 The load of ``benchmarks.load`` runs all the time, at half of what the machine can do. Somebody else's transaction is
 open on the table, has read and written it, and does nothing: the case in which a careless ``ALTER TABLE`` stops
-everybody. An operation's stages (migrate, cutover, contract) each meet such a transaction, which has been open for a
-moment. One that has just begun may be about to end: ours makes an attempt then, for the stalls of which see *new
-transaction*.
+everybody. An operation's stages (migrate, cutover, contract) each meet such a transaction, which has just begun.
 A stall is a wait of a session of the load for a lock, by the server's clock (see ``benchmarks.load``), at any time from
 the planning of an operation to its end, also while it fills, validates or is rolled back. The p99 is that of the time
 from the beginning of the transaction to its end, for the long one until the statement is through (within a second, a
@@ -54,12 +52,12 @@ from benchmarks.measure import Figure, Goal, Result
 from schema_change.core.database import Connection, Target
 from tests import bench as engine
 
-_HOLD_S, _LONG_S, _OPEN_S, _GIVE_UP_S = 1.0, 12.0, 0.2, 5.0
+_HOLD_S, _LONG_S, _GIVE_UP_S = 1.0, 12.0, 5.0
 _QUIET_S, _LONG_QUIET_S = 0.4, 1.0
 _ROWS = 100_000
 _OPERATION_ROUNDS, _PEER_ROUNDS = 2, 1
 _VACUUM_COMES_S = 30.0
-_VACUUM, _TRANSACTION, _NEW = "autovacuum", "transaction", "new transaction"
+_VACUUM, _TRANSACTION = "autovacuum", "transaction"
 _MS = (Goal(60), "ms")
 
 #: An autovacuum that begins at once, and takes longer than anybody waits.
@@ -202,11 +200,6 @@ def _meet_both(name: str) -> Callable[[Scene], None]:
             _beside_transaction(scene, transaction, contender)
         scene.app.settle()
         scene.be_quiet(_LONG_QUIET_S, transaction)
-        if name == "ours":
-            scene.be_quiet(_QUIET_S, _NEW)
-            with scene.all_of(_NEW):
-                _beside_new_transaction(scene, _NEW)
-            scene.be_quiet(_QUIET_S, _NEW)
 
     return works
 
@@ -239,10 +232,8 @@ def _forget(scene: Scene, run: engine.Run) -> None:
 
 
 @contextmanager
-def _blocked(
-    scene: Scene, name: str, hold_s: float, *, open_s: float = _OPEN_S, run: engine.Run | None = None
-) -> Iterator[float]:
-    """Keep a transaction open on the table for some seconds, ``open_s`` of them before the block; yields its end."""
+def _blocked(scene: Scene, name: str, hold_s: float, *, run: engine.Run | None = None) -> Iterator[float]:
+    """Keep a transaction open on the table for some seconds; yields its end."""
     with connect(scene.target, "somebody") as session:
         session.execute("BEGIN")
         session.execute("UPDATE app SET value = 0 WHERE id = 0")
@@ -256,7 +247,6 @@ def _blocked(
 
         timer = threading.Timer(hold_s, end)
         timer.start()
-        time.sleep(open_s)
         try:
             yield until
         finally:
@@ -291,11 +281,6 @@ Contender = Callable[[Scene, str, float], None]
 
 def _beside_transaction(scene: Scene, name: str, contender: Contender) -> None:
     with _prepared(scene, "by_then", contender) as add, _blocked(scene, name, _LONG_S) as until:
-        add(until + _GIVE_UP_S)
-
-
-def _beside_new_transaction(scene: Scene, name: str) -> None:
-    with _prepared(scene, "at_once", _ours) as add, _blocked(scene, name, _HOLD_S, open_s=0) as until:
         add(until + _GIVE_UP_S)
 
 
@@ -402,7 +387,7 @@ def _result(bench: Bench, rows: int, rate: float, seen: Rounds, looks: Sequence[
     def ms(each: Iterable[Seen]) -> tuple[float, ...]:
         return tuple(s.longest * 1e3 for s in each)
 
-    everything = [s for name in operations for s in seen[name]] + long["ours"] + vacuum["ours"] + seen[_NEW]
+    everything = [s for name in operations for s in seen[name]] + long["ours"] + vacuum["ours"]
     through = [s.after_s for s in everything if not math.isnan(s.after_s)]
     twelve = f"{_LONG_S:g} s"
     figures = [
@@ -417,11 +402,6 @@ def _result(bench: Bench, rows: int, rate: float, seen: Rounds, looks: Sequence[
         Figure("through after what was in the way, everything", tuple(through), Goal(1), "s", exact=True),
         Figure(f"A/A: quiet p99 after {twelve} against before", tuple(s.noise for s in long["ours"])),
         Figure("A/A: quiet p99 after against before, the worst operation", worst(lambda s: s.noise, operations)),
-    ]
-    new = seen[_NEW]
-    figures += [
-        Figure(f"longest stall, {_NEW}", ms(new), unit="ms"),
-        Figure(f"median stall, {_NEW}", tuple(s.median * 1e3 for s in new), unit="ms"),
     ]
     for name, each in long.items():
         if name != "ours":
@@ -466,12 +446,8 @@ def _notes(rows: int) -> list[str]:
             " their contract ends the names that the load uses."
         ),
         (
-            "A stall is a wait for a lock by pg_locks.waitstart, until the first look (every 5 ms) that misses it:"
-            f" the longest may be {load.STALL.bound:g} ms for an attempt of 100 ms."
-        ),
-        (
-            "A transaction that has just begun is taken for one about to end: an attempt of 100 ms is made, and stalls"
-            f" nearly that long. The operations meet one that has been open for {_OPEN_S:g} s: ours waits first."
+            "A stall is a wait for a lock by pg_locks.waitstart, until the first look (every 5 ms) that misses it,"
+            " so it may be shown a look too long."
         ),
         "No statement of the load failed, and no write of it was lost or overwritten.",
     ]
