@@ -1,14 +1,22 @@
-"""Commands as a person types them: their environment, and where they connect to."""
+"""Commands as a person types them: their environment, where they connect to, and how often they take turns."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bench import Bench
+from benchmarks.measure import Rounds, take_turns
 from schema_change.core.database import Target
+
+#: Rounds of what is only shown beside the others.
+_FEW = 2
+#: Environment in which no session of libpq waits for the disk at commit.
+NO_WAIT = {"PGOPTIONS": "-c synchronous_commit=off"}
+Contender = Callable[[], float | None]
 
 
 def compiled(bench: Bench) -> dict[str, str]:
@@ -34,3 +42,15 @@ def output(command: Sequence[str], folder: Path, environment: Mapping[str, str])
 def quiet(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     """Run a command; it must succeed."""
     output(command, folder, environment)
+
+
+def with_guests(
+    contenders: Mapping[str, Contender], guests: Mapping[str, Contender], rounds: int, **how: Any
+) -> tuple[Rounds, Rounds]:
+    """Let contenders take turns, and guests with them in the first two rounds only.
+
+    Returns the contenders' rounds, and those of everybody in which the guests were there.
+    """
+    first = take_turns({**contenders, **guests}, min(_FEW, rounds), **how)
+    rest = take_turns(contenders, rounds - _FEW, **how)
+    return {name: first[name] + rest[name] for name in contenders}, first
