@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Seconds of each contender, one per round.
@@ -31,43 +32,76 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """A median of one value per round, with the middle half of them as its spread; without a goal it is only shown."""
+    """A median of one value per round, with the middle half of them as its spread; without a goal it is only shown.
+
+    ``exact`` is a bound that must hold for every event: its values are those of events, and the worst of them decides.
+    ``peer`` is a comparison with a peer, which is shown as *behind* when it is worse than 1, with a goal or without.
+    ``more_is_better`` says so of a figure without a goal. A value that could not be measured is ``nan``.
+    """
 
     name: str
     values: tuple[float, ...]
     goal: Goal | None = None
     unit: str = "×"
+    peer: bool = False
+    exact: bool = False
+    more_is_better: bool = False
 
     @property
-    def median(self) -> float:
-        """Return the median."""
-        return statistics.median(self.values)
+    def known(self) -> tuple[float, ...]:
+        """Return the values that could be measured."""
+        return tuple(value for value in self.values if not math.isnan(value))
+
+    @property
+    def rises(self) -> bool:
+        """Tell whether more is better."""
+        return self.goal.at_least if self.goal else self.more_is_better
+
+    @property
+    def value(self) -> float:
+        """Return the median, or the worst value of an exact figure; nan without any."""
+        if not self.known:
+            return math.nan
+        if self.exact:
+            return min(self.known) if self.rises else max(self.known)
+        return statistics.median(self.known)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Return the first and the third quartile; the value itself when there is only one."""
-        if len(self.values) < 2:
-            return self.values[0], self.values[0]
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        """Return the first and the third quartile; lowest and highest of an exact figure or a single value."""
+        if not self.known:
+            return math.nan, math.nan
+        if self.exact or len(self.known) < 2:
+            return min(self.known), max(self.known)
+        low, _, high = statistics.quantiles(self.known, n=4, method="inclusive")
         return low, high
 
     @property
     def verdict(self) -> str:
-        """Return met, missed, undecided, or an empty text without a goal."""
-        return self.goal.verdict(*self.spread) if self.goal else ""
+        """Return met, missed, undecided, or an empty text without a goal.
+
+        What was not measured in every round, or once only, is not met: nobody knows what it is another time.
+        """
+        if not self.goal:
+            return ""
+        found = self.goal.verdict(self.value, self.value) if self.exact else self.goal.verdict(*self.spread)
+        is_sure = bool(self.known) and len(self.known) == len(self.values) and (self.exact or len(self.known) > 1)
+        return found if is_sure or found == "missed" else "undecided"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        low, high = self.spread
         return {
             "name": self.name,
-            "value": _rounded(self.median),
+            "value": _rounded(self.value),
             "unit": self.unit,
-            "spread": [_rounded(low), _rounded(high)],
-            "lowest": _rounded(min(self.values)),
-            "highest": _rounded(max(self.values)),
+            "spread": [_rounded(v) for v in self.spread],
+            "lowest": _rounded(min(self.known, default=math.nan)),
+            "highest": _rounded(max(self.known, default=math.nan)),
             "goal": str(self.goal) if self.goal else None,
             "met": self.verdict or None,
+            "peer": self.peer,
+            "exact": self.exact,
+            "more_is_better": self.rises,
             "values": [_rounded(v) for v in self.values],
         }
 
@@ -94,10 +128,8 @@ class Result:
         first = self.figures[0].to_json()
         return {
             "title": self.title,
-            "value": first["value"],
-            "spread": first["spread"],
-            "goal": first["goal"],
-            "met": self.verdict,
+            **{name: first[name] for name in ("name", "value", "unit", "spread", "goal", "met")},
+            "all_met": self.verdict or None,
             "figures": [f.to_json() for f in self.figures],
             "raw": {name: [_rounded(v) for v in values] for name, values in self.raw.items()},
             "setting": dict(self.setting),
@@ -155,15 +187,14 @@ def stopwatch() -> Iterator[Callable[[], float]]:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value that this part (0 to 1) of the values is not above."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    """Return the smallest value that at least this part (0 to 1) of the values is not above; nan for no values."""
+    if not values:
+        return math.nan
+    # Rounded because 0.07 * 100 is a little more than 7.
+    place = math.ceil(round(part * len(values), 9)) - 1
+    return sorted(values)[max(place, 0)]
 
 
-def as_dict(value: Any) -> dict[str, Any]:
-    """Return a dataclass as plain data, for a setting."""
-    return asdict(value)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+def _rounded(value: float) -> float | None:
+    """Return what JSON can say: it has no nan."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
