@@ -155,7 +155,9 @@ def run(bench: Bench) -> Result:
                 Goal(ALLOWED),
                 "s",
             ),
-            Figure("deferred: from the blocker's COMMIT until the step is done", tuple(late), Goal(PROMPT), "s"),
+            Figure(
+                "deferred: from the blocker's COMMIT until the step is done", tuple(late), Goal(PROMPT), "s", exact=True
+            ),
             *(Figure(f"the change against the {name}", ratio({**rounds, **sums}, CHANGE, name)) for name in sums),
             Figure("the change, from trigger to end", tuple(rounds[CHANGE]), unit="s"),
             noise(rounds, EMPTY, AGAIN),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.measure import Rounds, take_turns
 from schema_change.core.database import Target
 
 #: Rounds of what is only shown beside the others.
@@ -44,13 +44,7 @@ def quiet(command: Sequence[str], folder: Path, environment: Mapping[str, str]) 
     output(command, folder, environment)
 
 
-def with_guests(
-    contenders: Mapping[str, Contender], guests: Mapping[str, Contender], rounds: int, **how: Any
-) -> tuple[Rounds, Rounds]:
-    """Let contenders take turns, and guests with them in the first two rounds only.
-
-    Returns the contenders' rounds, and those of everybody in which the guests were there.
-    """
-    first = take_turns({**contenders, **guests}, min(_FEW, rounds), **how)
-    rest = take_turns(contenders, rounds - _FEW, **how)
-    return {name: first[name] + rest[name] for name in contenders}, first
+def twice(contender: Contender) -> Contender:
+    """Return a contender that takes part in the first two rounds only: one that is only shown beside the others."""
+    rounds = itertools.count(1)
+    return lambda: contender() if next(rounds) <= _FEW else math.nan
