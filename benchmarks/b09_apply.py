@@ -1,12 +1,12 @@
 """B9: a hundred small changes (tables, columns, indexes, comments, defaults) by ``schema-change apply`` and its peers.
 
-Ours takes no backup and rehearses nothing; audit and verification are on. sqitch (Debian's package) deploys with and
-without its verify scripts, alembic upgrades with a transaction per revision, yoyo applies. All run the same statements,
-indexes concurrently as on tables in use, in one command each, from nothing to the last change, registry included. Right
-is the same catalog of schema ``app`` behind each. Before and after what a change does, commits of our journal do not
-wait for the disk; so each of the others is also run, in two rounds and without a goal, with all of its commits not
-waiting. What ours does beside the statements is listed with its cost, from
-one more run under a profile.
+Ours takes no backup and rehearses nothing; audit and verification are on. sqitch (Debian's package) deploys as it does
+by default, without its verify scripts, and in two rounds with them; alembic upgrades with a transaction per revision,
+yoyo applies. All run the same statements, indexes concurrently as on tables in use, in one command each, from nothing
+to the last change, registry included. Before and after what a change does, commits of our journal do not wait for the
+disk; so each of the others is also run, in two rounds and without a goal, with all of its commits not waiting. Right is
+the same catalog of schema ``app`` behind each. What ours does beside the statements is listed with its cost, from one
+more run under a profile.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from schema_change.core.database import Target
 from schema_change.core.names import Table
 
 _FLAGS = ("--yes", "--skip-backup", "--skip-rehearsal")
-_PEERS = ("sqitch", "sqitch with verify", "alembic", "yoyo")
+_PEERS = ("sqitch", "alembic", "yoyo")
+_VERIFY = "sqitch with verify"
 _NO_WAIT = "{}, no wait at commit"
 _NOTES = [
     (
@@ -70,8 +71,8 @@ def run(bench: Bench) -> Result:
     unknown = {p: (math.nan,) for p in _PEERS if p not in rounds}
     to_peers = {p: ratio(rounds, "apply", p) for p in _PEERS if p in rounds} | unknown
     figures = [Figure(f"apply to {p}", values, Goal(1), peer=True) for p, values in to_peers.items()]
-    unsafe = [_NO_WAIT.format(p) for p in _PEERS if p in rounds]
-    figures += [Figure(f"apply to {p}", ratio(rounds, "apply", p), peer=True) for p in unsafe]
+    guests = [name for name in (_VERIFY, *map(_NO_WAIT.format, _PEERS)) if name in rounds]
+    figures += [Figure(f"apply to {name}", ratio(rounds, "apply", name), peer=True) for name in guests]
     each = Figure("apply, per change", tuple(s / len(changes) * 1000 for s in rounds["apply"]), unit="ms")
     costs = _costs(bench, changes)
     return Result(
@@ -113,10 +114,9 @@ def _contenders(bench: Bench, changes: list[Small]) -> dict[str, Contender]:
         "alembic again": (alembic, folders["alembic"], {}),
         "yoyo": (yoyo, folders["yoyo"], {}),
     }
+    uri = f"db:pg{url_of(target).removeprefix('postgresql')}"
     if sqitch := shutil.which("sqitch"):
-        uri = f"db:pg{url_of(target).removeprefix('postgresql')}"
         found["sqitch"] = ([sqitch, "deploy", "--no-verify", uri], folders["sqitch"], {})
-        found["sqitch with verify"] = ([sqitch, "deploy", "--verify", uri], folders["sqitch"], {})
     else:
         bench.say(_NO_SQITCH)
     fingerprints: dict[str, str] = {}
@@ -132,12 +132,10 @@ def _contenders(bench: Bench, changes: list[Small]) -> dict[str, Contender]:
     for name in ("apply", "alembic", "yoyo"):  # compiles the modules
         contend(name, *found[name])
     turns: dict[str, Contender] = {name: partial(contend, name, *how) for name, how in found.items()}
-    for name in _PEERS:
-        if name in found:
-            command, folder, more = found[name]
-            unsafe = _NO_WAIT.format(name)
-            turns[unsafe] = twice(partial(contend, unsafe, command, folder, {**more, **NO_WAIT}))
-    return turns
+    guests = {_NO_WAIT.format(p): (found[p][0], found[p][1], NO_WAIT) for p in _PEERS if p in found}
+    if sqitch:
+        guests[_VERIFY] = ([sqitch, "deploy", "--verify", uri], folders["sqitch"], {})
+    return turns | {name: twice(partial(contend, name, *how)) for name, how in guests.items()}
 
 
 def _fresh(bench: Bench) -> Target:

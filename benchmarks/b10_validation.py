@@ -183,24 +183,22 @@ def run(bench: Bench) -> Result:
         LIBRARY: lambda: _as_it_comes(target),
     }
     expected = _by_hand(target)
+    passes: dict[str, list[float]] = {name: [] for name in contenders}
 
-    def checked(contender: Callable[[], Answers]) -> float:
+    def checked(name: str) -> float:
+        before = _rows_read(target)
         with stopwatch() as seconds:
-            answers = contender()
+            answers = contenders[name]()
+        passes[name].append((_rows_read(target) - before) / bench.rows)
         _agree(expected, answers)
         return seconds()
 
-    rounds = take_turns(
-        {name: (lambda c=c: checked(c)) for name, c in contenders.items()},  # type: ignore[misc]
-        bench.rounds,
-        say=bench.say,
-    )
+    rounds = take_turns({name: partial(checked, name) for name in contenders}, bench.rounds, say=bench.say)
     imports = take_turns(
         {name: partial(_import_seconds, statement) for name, statement in _IMPORTS.items()},
         _IMPORT_ROUNDS,
         say=bench.say,
     )
-    passes = {name: _passes(target, contenders[name], bench.rows) for name in (QUERY, OURS, LIBRARY)}
     return Result(
         "B10",
         "A suite of 20 checks",
@@ -213,7 +211,10 @@ def run(bench: Bench) -> Result:
                 peer=True,
             ),
             noise(rounds, QUERY, AGAIN),
-            *(Figure(f"passes over the table: {name}", (passes[name],), unit="passes") for name in passes),
+            *(
+                Figure(f"passes over the table: {name}", tuple(passes[name]), unit="passes")
+                for name in (QUERY, OURS, LIBRARY)
+            ),
             *(Figure(name, tuple(seconds), unit="s") for name, seconds in imports.items()),
         ],
         {**rounds, **imports},
@@ -240,14 +241,8 @@ def _agree(expected: Answers, found: Answers) -> None:
         raise AssertionError(f"the answers differ: { {n: (expected.get(n), found.get(n)) for n in sorted(wrong)} }")
 
 
-def _passes(target: Target, contender: Callable[[], Answers], rows: int) -> float:
-    """Return how many times a contender's scans read the table; what an index alone answers is not counted."""
-    before = _rows_read(target)
-    contender()
-    return (_rows_read(target) - before) / rows
-
-
 def _rows_read(target: Target) -> int:
+    """Return how many rows scans of the table have read so far; what an index alone answers is not counted."""
     with target.connect("bench") as connection:
         row = connection.execute("SELECT pg_stat_get_tuples_returned('bench.rows'::regclass)").fetchone()
     return int(row[0]) if row else 0
