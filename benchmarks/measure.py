@@ -141,18 +141,23 @@ def take_turns(
     contenders: Mapping[str, Callable[[], float | None]],
     rounds: int,
     *,
+    only: Mapping[str, int] | None = None,
     between: Callable[[], object] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Rounds:
     """Run every contender once per round, in an order that moves on by one each round; return their seconds.
 
     A contender that returns a number has measured itself; else it is timed. ``between`` runs before each, untimed.
+    ``only`` names those that take part in so many rounds only, the first; the rest of theirs is nan.
     """
     found: Rounds = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            if number >= (only or {}).get(name, rounds):
+                found[name].append(math.nan)
+                continue
             between()
             started = time.perf_counter()
             own = contenders[name]()

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 Work = Mapping[str, Any]
 
 _COLOURS = {"met": "#2e7d32", "undecided": "#f9a825", "missed": "#c62828", None: "#78909c"}
-_PANELS = {"×": "ratio (×)", "ms": "milliseconds", "s": "seconds"}
+_PANELS = {"×": "ratio", "ms": "milliseconds", "s": "seconds"}
 _HEAD = """\
 # Results of the benchmark
 
@@ -192,7 +192,7 @@ def _panel(axes: Axes, unit: str, figures: Sequence[Mapping[str, Any]]) -> None:
     if wide:
         axes.set_xscale("log")
         axes.margins(x=0.08)
-    axes.set_xlabel(f"{_PANELS[unit]}: bar the value, box the middle half of the values, whiskers lowest and highest")
+    axes.set_xlabel(f"{_PANELS[unit]} (bar: value; box: middle half; whiskers: lowest and highest)")
     axes.spines[["top", "right"]].set_visible(False)
 
 

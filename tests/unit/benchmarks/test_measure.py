@@ -92,6 +92,15 @@ def test_contenders_take_turns_in_an_order_that_moves_on_and_may_measure_themsel
     assert rounds["a"] == [2.0, 12.0, 16.0]
 
 
+def test_a_contender_may_take_part_in_the_first_rounds_only() -> None:
+    calls: list[str] = []
+    turns = {"a": lambda: 1.0, "b": lambda: 2.0}
+    rounds = take_turns(turns, 3, only={"b": 1}, between=lambda: calls.append("-"))
+    assert len(calls) == 4
+    assert rounds["a"] == [1.0, 1.0, 1.0]
+    assert Figure("f", ratio(rounds, "b", "a")).known == (2.0,)
+
+
 def test_a_percentile_is_a_value_that_was_measured() -> None:
     assert percentile(range(1, 101), 0.99) == 99
     assert percentile(range(1, 101), 0.07) == 7

@@ -71,7 +71,7 @@ def test_each_work_has_its_plot_raw_medians_setting_and_notes(folder: Path) -> N
     assert "- Autovacuum is off | for everybody." in section
     assert "Setting: cores 2; settings: shared_buffers 2GB." in section
     for key in ("B1", "B7", "B11"):
-        assert "ratio (×): bar the value, box the middle half" in (folder / f"{key}.svg").read_text("utf-8")
+        assert "ratio (bar: value; box: middle half; whiskers" in (folder / f"{key}.svg").read_text("utf-8")
     assert "| longest stall (worst seen) | 19 ms | 17 … 19 | 17 … 19 | ≤ 60 | met |" in section
     assert "| not measured twice (s) | 2.5 | 2, –, 3 |" in section
 
@@ -86,7 +86,7 @@ def test_a_bar_is_coloured_by_its_verdict_and_the_goal_is_written_at_its_line(fo
 def test_times_have_a_panel_of_their_own(folder: Path) -> None:
     drawing = (folder / "B1.svg").read_text("utf-8")
     assert "longest stall" in drawing
-    assert "milliseconds: bar the value" in drawing
+    assert "milliseconds (bar: value" in drawing
     assert "milliseconds" not in (folder / "B7.svg").read_text("utf-8")
 
 
