@@ -1,9 +1,10 @@
 """B11: plan one change in a database with 10,000 tables (200,000 columns), against ``pg_dump --schema-only`` of it.
 
 Both are commands as a person types them: ``schema-change plan`` reads the catalog, lints, runs every pre-check and
-renders the guide; pg_dump (the server's own version) writes the schema to a file. They are compared with the start of
-their process and, as ``--version`` takes it, without. The whole catalog, which a change of raw SQL needs, is timed
-beside them. Right is a plan with the one step that is wanted, on the fingerprint that the whole catalog gives too.
+renders the guide; pg_dump (the server's own version) writes the schema to a file. The goal is on the whole commands;
+what they take without the start of their process, as ``--help`` and ``--version`` take it, is shown beside it. The
+whole catalog, which a change of raw SQL needs, is timed too. Right is a plan with the one step that is wanted, on the
+fingerprint that the whole catalog gives too.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def run(bench: Bench) -> Result:
         "B11",
         "Plan of one change in a database with 10,000 tables",
         [
-            Figure("plan to pg_dump --schema-only, without process start", ratio(inner, "plan", "pg_dump"), Goal(0.5)),
-            Figure("plan to pg_dump --schema-only, whole commands", ratio(rounds, "plan", "pg_dump")),
+            Figure("plan to pg_dump --schema-only", ratio(rounds, "plan", "pg_dump"), Goal(0.5), peer=True),
+            Figure("the same without process start", ratio(inner, "plan", "pg_dump"), peer=True),
             Figure("the whole catalog, as raw SQL needs it", (whole,), unit="s"),
             noise(rounds, "pg_dump", "pg_dump again"),
         ],
