@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from upath import UPath
 from schema_change.cli.main import main
 from schema_change.core.backup.files import remove
 from schema_change.core.backup.manifest import MANIFEST, read_manifest
+from schema_change.core.backup.restore import RestoreResult
 from schema_change.core.errors import BackupError
 from schema_change.core.journal.fence import fenced
 from schema_change.core.retention.backups import PurgedBackup, purge_backups
@@ -67,6 +69,26 @@ def test_what_is_old_and_not_needed_goes(bench: Bench, rows: Rows, runs: dict[st
     assert FIRST not in purge(bench)
     with pytest.raises(BackupError, match="was deleted on"):
         restore_run(bench.target, runs[FIRST], note=lambda _: None)
+
+
+def test_a_backup_that_is_being_restored_stays(
+    bench: Bench, rows: Rows, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its tables are put back or the whole database, on which no session can stay for that."""
+    rows("DELETE FROM schema_change.owner")
+    tried: list[tuple[str, str]] = []
+
+    def restoring(*_: object, **__: object) -> RestoreResult:
+        tried.append(purge(bench).get(FIRST, ("deleted", "")))
+        now = dt.datetime.now(dt.UTC)
+        return RestoreResult(now, now, ())
+
+    for what in ("tables", "database"):
+        monkeypatch.setattr(f"schema_change.core.stages.restore.restore_{what}", restoring)
+        restore_run(bench.target, runs[FIRST], database=what == "database", note=lambda _: None)
+        monkeypatch.undo()
+    assert tried == [("left", "somebody works on its run"), ("left", "it is being restored")]
+    assert read_manifest(UPath(folder(bench, runs[FIRST]))).run_id == str(runs[FIRST])
 
 
 def test_a_deletion_that_was_interrupted_is_finished(

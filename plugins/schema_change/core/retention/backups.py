@@ -18,6 +18,7 @@ from schema_change.core.journal import registry
 from schema_change.core.journal.fence import release_fence, try_fence
 from schema_change.core.journal.journal import FINAL, Journal
 from schema_change.core.stages.request import backup_folder
+from schema_change.core.stages.restore import reading
 from schema_change.core.wording import sized
 
 log = logging.getLogger(__name__)
@@ -82,21 +83,33 @@ def _all(connection: Connection) -> list[Backup]:
 def _one(
     connection: Connection, backup: Backup, artifacts: UPath, oldest: dt.datetime, *, dry_run: bool, actor: str
 ) -> PurgedBackup:
-    if backup.run_status not in FINAL or backup.ended_at is None:
-        return PurgedBackup(backup, "left", "its run has not ended")
-    if backup.ended_at >= oldest:
-        return PurgedBackup(backup, "left", f"its run ended on {backup.ended_at:%Y-%m-%d}")
+    if why := _needed(backup, oldest):
+        return PurgedBackup(backup, "left", why)
     if dry_run:
         return PurgedBackup(backup, "due")
     if not try_fence(connection, backup.run_id):
         return PurgedBackup(backup, "left", "somebody works on its run")
     try:
+        if _is_read(connection, backup):
+            return PurgedBackup(backup, "left", "it is being restored")
         return _delete(connection, backup, artifacts, actor)
     except Exception as error:
         log.exception("the backup of run %s could not be deleted", backup.run_id)
         return PurgedBackup(backup, "failed", f"{type(error).__name__}: {error}")
     finally:
         release_fence(connection, backup.run_id)
+
+
+def _needed(backup: Backup, oldest: dt.datetime) -> str:
+    """Say why a backup is still needed; empty when it is not."""
+    if backup.run_status not in FINAL or backup.ended_at is None:
+        return "its run has not ended"
+    return f"its run ended on {backup.ended_at:%Y-%m-%d}" if backup.ended_at >= oldest else ""
+
+
+def _is_read(connection: Connection, backup: Backup) -> bool:
+    name = {"name": f"schema_change:{reading(backup.run_id)}"}
+    return bool(connection.execute(sqlfiles.block("queries/retention", "sessions_named"), name).fetchall())
 
 
 def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str) -> PurgedBackup:
