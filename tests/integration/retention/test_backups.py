@@ -21,6 +21,7 @@ from schema_change.core.stages.restore import restore_run
 from tests.bench import Bench
 from tests.integration.stages.test_run import Rows
 
+ON_ONE_VERSION = pytest.mark.parametrize("server", [18], indirect=True, ids=["pg18"])
 FIRST, SECOND, THIRD = "001_first", "002_second", "003_third"
 
 
@@ -125,7 +126,47 @@ def test_a_backup_that_somebody_else_deleted_is_not_asked_for_again(bench: Bench
     assert FIRST not in purge(bench)
 
 
-@pytest.mark.parametrize("server", [18], indirect=True, ids=["pg18"])
+def test_a_backup_that_cannot_be_seen_from_here_is_not_taken_for_gone(
+    bench: Bench, runs: dict[str, UUID], tmp_path: Path
+) -> None:
+    artifacts = folder(bench, runs[FIRST]).parents[2]
+    away = artifacts.rename(tmp_path / "another machine's")
+    assert purge(bench)[FIRST] == ("left", "nothing of its run is here; say where with --artifacts")
+    away.rename(artifacts)
+    assert purge(bench)[FIRST] == ("deleted", "")
+
+
+@ON_ONE_VERSION
+@pytest.mark.parametrize("name", ["precious", "target/{}/backup/dump", "../{}/backup", "target/{}"])
+def test_no_folder_is_deleted_that_is_no_backup_of_the_run(
+    bench: Bench, rows: Rows, runs: dict[str, UUID], name: str, tmp_path: Path
+) -> None:
+    """Whoever can write into the target's journal must not be able to have other folders deleted."""
+    backup = folder(bench, runs[FIRST])
+    backup.parents[2].rename(tmp_path / "elsewhere")
+    place = tmp_path / "elsewhere" / name.format(runs[FIRST])
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "kept").write_text("")
+    rows(f"UPDATE schema_change.run SET backup = backup || jsonb_build_object('folder', '{place}')")
+    state, why = purge(bench)[FIRST]
+    assert (place / "kept").exists()
+    assert (state, f"{place} is no backup folder of run {runs[FIRST]}" in why) == ("failed", True)
+    remove(UPath(place))
+    backup.parent.mkdir(parents=True)
+    assert purge(bench)[FIRST] == ("gone", "")
+
+
+@ON_ONE_VERSION
+def test_a_journal_cannot_name_a_folder_by_its_connection(bench: Bench, rows: Rows, runs: dict[str, UUID]) -> None:
+    outside = bench.folder / "precious" / str(runs[FIRST]) / "backup"
+    outside.mkdir(parents=True)
+    rows("UPDATE schema_change.run SET conn_id = '../precious'")
+    state, why = purge(bench)[FIRST]
+    assert (state, outside.exists()) == ("failed", True)
+    assert "is no backup folder of run" in why
+
+
+@ON_ONE_VERSION
 def test_the_command(
     bench: Bench, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,6 +15,7 @@ from upath import UPath
 from schema_change.core import sqlfiles
 from schema_change.core.backup.files import remove
 from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError
 from schema_change.core.journal import registry
 from schema_change.core.journal.fence import release_fence, try_fence
 from schema_change.core.journal.journal import FINAL, Journal
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: As long as dropped data is kept, unless its operation says otherwise.
 KEEP_DAYS = 30
+
+#: A connection's name that is one part of a path.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,12 @@ def _is_read(connection: Connection, backup: Backup) -> bool:
 
 def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str) -> PurgedBackup:
     """Delete the files, then say so in the journal: after a crash between the two it is done again."""
-    found = [folder for folder in _folders(backup, artifacts) if folder.exists()]
+    folders = [*_folders(backup, artifacts)]
+    if not any(folder.parent.exists() for folder in folders):
+        return PurgedBackup(backup, "left", "nothing of its run is here; say where with --artifacts")
+    found = [folder for folder in folders if folder.exists()]
+    for folder in found:
+        _refuse_others(folder, backup)
     for folder in found:
         remove(folder)
     with connection.transaction():
@@ -130,3 +140,10 @@ def _folders(backup: Backup, artifacts: UPath) -> Iterator[UPath]:
     yield usual
     if backup.folder is not None and backup.folder != str(usual):
         yield UPath(backup.folder)
+
+
+def _refuse_others(folder: UPath, backup: Backup) -> None:
+    """Raise BackupError for a folder that no run has made: the names come from the target, where others may write."""
+    made = (backup.conn_id, str(backup.run_id), "backup")
+    if not _PLAIN.fullmatch(backup.conn_id) or folder.parts[-3:] != made:
+        raise BackupError(f"{folder} is no backup folder of run {backup.run_id}", hint="delete it by hand")
