@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 from xdist.remote import Producer
@@ -113,6 +114,18 @@ def connection(target: Target) -> Iterator[Connection]:
     session.execute("SET lock_timeout = 0")
     yield session
     session.close()
+
+
+@pytest.fixture
+def any_case(connection: Connection) -> str:
+    """The name of a collation that calls texts equal which differ in case alone."""
+    try:
+        connection.execute(
+            "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("a server built without ICU")
+    return "any_case"
 
 
 @pytest.fixture(autouse=True)

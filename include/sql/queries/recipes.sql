@@ -6,12 +6,13 @@ DECLARE
     was {type};
 BEGIN
     IF TG_OP = 'UPDATE' THEN
-        IF NEW.{column} IS DISTINCT FROM OLD.{column} THEN
+        -- Byte by byte: a type or a collation may call different values equal, and json knows no equality.
+        IF ROW(NEW.{column})::record *<> ROW(OLD.{column})::record THEN
             RETURN NEW;  -- the application wrote the column itself
         END IF;
         IF OLD.{column} IS NOT NULL THEN
             SELECT ({expression}) INTO was FROM (SELECT OLD.*) AS {row};
-            IF OLD.{column} IS DISTINCT FROM was THEN
+            IF ROW(OLD.{column})::record *<> ROW(was)::record THEN
                 RETURN NEW;  -- not our value
             END IF;
         END IF;

@@ -175,3 +175,7 @@ ORDER BY s.started_at;
 UPDATE schema_change.run
 SET backup = backup || jsonb_build_object('deleted_at', to_jsonb(now()))
 WHERE run_id = %(run_id)s;
+
+-- name: sessions_named
+-- On any database of the server: a whole restore keeps none on the one that it replaces.
+SELECT a.pid FROM pg_stat_activity AS a WHERE a.application_name = %(name)s;

@@ -26,7 +26,9 @@ INSERT INTO schema_change.event (message) VALUES ('before the backup');
 CREATE SCHEMA "We ird"; COMMENT ON SCHEMA "We ird" IS 'odd';
 CREATE TYPE mood AS ENUM ('sad', 'it''s ok');
 CREATE DOMAIN positive AS numeric(12, 3) CHECK (VALUE > 0);
-CREATE TABLE station (id integer PRIMARY KEY, name text NOT NULL UNIQUE);
+CREATE TABLE station (
+    id integer PRIMARY KEY, name text NOT NULL UNIQUE, code text COLLATE "C" DEFAULT 'a', sign text COLLATE "POSIX"
+);
 INSERT INTO station VALUES (1, 'Åre'), (2, E'tab\\tnew\\nline\\\\.');
 CREATE TABLE "We ird"."t.a*b? ""q" (
     "Id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

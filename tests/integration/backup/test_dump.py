@@ -69,6 +69,27 @@ def test_a_checksum_tells_null_from_nothing_and_one_column_from_the_next(connect
     assert len(set(found)) == len(found)
 
 
+def test_columns_of_two_collations_make_a_checksum(connection: Connection) -> None:
+    connection.execute("""
+        CREATE TABLE t (a text COLLATE "C", b text COLLATE "POSIX", c text, d name);
+        INSERT INTO t VALUES ('a', 'b', 'c', 'd')""")
+    before = checksums(connection, [Table("public", "t")])
+    connection.execute("UPDATE t SET b = 'B'")
+    assert differences(before, checksums(connection, [Table("public", "t")])) == (
+        "public.t: 1 rows as before, with other values",
+    )
+
+
+def test_texts_that_a_collation_calls_equal_make_different_checksums(connection: Connection, any_case: str) -> None:
+    """Also those of the row's other columns, and those that differ in where one column ends."""
+    connection.execute(f"CREATE TABLE t (a text COLLATE {any_case}, b text)".encode())
+    found = []
+    for values in ("'a', 'b'", "'A', 'b'", "'a', 'B'", "'ab', ''", "'', 'ab'"):
+        connection.execute(f"TRUNCATE t; INSERT INTO t VALUES ({values})".encode())
+        found += [c.checksum for c in checksums(connection, [Table("public", "t")])]
+    assert len(set(found)) == len(found)
+
+
 def test_checksums_name_what_is_gone(connection: Connection) -> None:
     connection.execute("CREATE TABLE a (x integer)")
     with pytest.raises(BackupError, match=r"public\.b does not exist"):

@@ -34,6 +34,25 @@ def test_each_row_gets_its_own_default_and_so_do_rows_written_meanwhile(bench: B
     assert rows("SELECT count(DISTINCT token), count(*) FROM readings") == [(5001, 5001)]
 
 
+@pytest.mark.parametrize(
+    ("type_", "fill", "written"), [("citext", "lower(note)", "NOTE"), ("json", "to_json(note)", '"mine"')]
+)
+def test_what_the_application_writes_meanwhile_stays_whatever_its_type_calls_equal(
+    bench: Bench, rows: Rows, type_: str, fill: str, written: str
+) -> None:
+    """Also when its type calls texts equal which differ in case, or has no equality at all."""
+    rows("CREATE EXTENSION IF NOT EXISTS citext")
+    rows("UPDATE readings SET note = 'note'")
+    change = bench.write("001_tag", {"operations": add(column("tag", type_), fill=fill)})
+    run = forward(bench, change, stop_before="contract")
+    rows(f"UPDATE readings SET tag = '{written}' WHERE id = 1")
+    rows("UPDATE readings SET celsius = 1 WHERE id = 1")
+    rows("UPDATE readings SET note = 'other' WHERE id IN (1, 2)")
+    assert rows("SELECT tag::text FROM readings WHERE id = 1") == [(written,)]
+    assert rows("SELECT trim(BOTH '\"' FROM tag::text) FROM readings WHERE id = 2") == [("other",)]
+    assert run.try_stage("contract"), run.error
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_generated_column_of_a_small_table_is_added_directly(
     bench: Bench, connection: Connection, rows: Rows, stored: bool

@@ -55,6 +55,14 @@ def test_a_variable_that_is_not_set_is_a_bad_look_not_a_crash(ask: Ask, monkeypa
     assert (found.status, "API_HOST is not set" in found.message) == ("warn", True)
 
 
+def test_a_throttle_whose_variable_is_not_set_is_one_failed_check(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("API_HOST", raising=False)
+    prometheus = {"url": "http://${API_HOST}", "query": "load", "max": 1}
+    found = ask("throttle", **around(throttle={"prometheus": prometheus}))
+    assert (found.status, "API_HOST is not set" in found.message) == ("fail", True)
+    assert found.remedy
+
+
 def test_sentinels_must_run_before_the_change_already(ask: Ask) -> None:
     assert ask("sentinels").status == "skipped"
     good, bad = {"name": "v", "query": "SELECT v FROM t WHERE id = 5"}, {"name": "x", "query": "SELECT x FROM t"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from upath import UPath
 from schema_change.cli.main import main
 from schema_change.core.backup.files import remove
 from schema_change.core.backup.manifest import MANIFEST, read_manifest
+from schema_change.core.backup.restore import RestoreResult
 from schema_change.core.errors import BackupError
 from schema_change.core.journal.fence import fenced
 from schema_change.core.retention.backups import PurgedBackup, purge_backups
@@ -19,6 +21,7 @@ from schema_change.core.stages.restore import restore_run
 from tests.bench import Bench
 from tests.integration.stages.test_run import Rows
 
+ON_ONE_VERSION = pytest.mark.parametrize("server", [18], indirect=True, ids=["pg18"])
 FIRST, SECOND, THIRD = "001_first", "002_second", "003_third"
 
 
@@ -69,6 +72,26 @@ def test_what_is_old_and_not_needed_goes(bench: Bench, rows: Rows, runs: dict[st
         restore_run(bench.target, runs[FIRST], note=lambda _: None)
 
 
+def test_a_backup_that_is_being_restored_stays(
+    bench: Bench, rows: Rows, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its tables are put back or the whole database, on which no session can stay for that."""
+    rows("DELETE FROM schema_change.owner")
+    tried: list[tuple[str, str]] = []
+
+    def restoring(*_: object, **__: object) -> RestoreResult:
+        tried.append(purge(bench).get(FIRST, ("deleted", "")))
+        now = dt.datetime.now(dt.UTC)
+        return RestoreResult(now, now, ())
+
+    for what in ("tables", "database"):
+        monkeypatch.setattr(f"schema_change.core.stages.restore.restore_{what}", restoring)
+        restore_run(bench.target, runs[FIRST], database=what == "database", note=lambda _: None)
+        monkeypatch.undo()
+    assert tried == [("left", "somebody works on its run"), ("left", "it is being restored")]
+    assert read_manifest(UPath(folder(bench, runs[FIRST]))).run_id == str(runs[FIRST])
+
+
 def test_a_deletion_that_was_interrupted_is_finished(
     bench: Bench, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +126,47 @@ def test_a_backup_that_somebody_else_deleted_is_not_asked_for_again(bench: Bench
     assert FIRST not in purge(bench)
 
 
-@pytest.mark.parametrize("server", [18], indirect=True, ids=["pg18"])
+def test_a_backup_that_cannot_be_seen_from_here_is_not_taken_for_gone(
+    bench: Bench, runs: dict[str, UUID], tmp_path: Path
+) -> None:
+    artifacts = folder(bench, runs[FIRST]).parents[2]
+    away = artifacts.rename(tmp_path / "another machine's")
+    assert purge(bench)[FIRST] == ("left", "nothing of its run is here; say where with --artifacts")
+    away.rename(artifacts)
+    assert purge(bench)[FIRST] == ("deleted", "")
+
+
+@ON_ONE_VERSION
+@pytest.mark.parametrize("name", ["precious", "target/{}/backup/dump", "../{}/backup", "target/{}"])
+def test_no_folder_is_deleted_that_is_no_backup_of_the_run(
+    bench: Bench, rows: Rows, runs: dict[str, UUID], name: str, tmp_path: Path
+) -> None:
+    """Whoever can write into the target's journal must not be able to have other folders deleted."""
+    backup = folder(bench, runs[FIRST])
+    backup.parents[2].rename(tmp_path / "elsewhere")
+    place = tmp_path / "elsewhere" / name.format(runs[FIRST])
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "kept").write_text("")
+    rows(f"UPDATE schema_change.run SET backup = backup || jsonb_build_object('folder', '{place}')")
+    state, why = purge(bench)[FIRST]
+    assert (place / "kept").exists()
+    assert (state, f"{place} is no backup folder of run {runs[FIRST]}" in why) == ("failed", True)
+    remove(UPath(place))
+    backup.parent.mkdir(parents=True)
+    assert purge(bench)[FIRST] == ("gone", "")
+
+
+@ON_ONE_VERSION
+def test_a_journal_cannot_name_a_folder_by_its_connection(bench: Bench, rows: Rows, runs: dict[str, UUID]) -> None:
+    outside = bench.folder / "precious" / str(runs[FIRST]) / "backup"
+    outside.mkdir(parents=True)
+    rows("UPDATE schema_change.run SET conn_id = '../precious'")
+    state, why = purge(bench)[FIRST]
+    assert (state, outside.exists()) == ("failed", True)
+    assert "is no backup folder of run" in why
+
+
+@ON_ONE_VERSION
 def test_the_command(
     bench: Bench, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,20 @@ def test_a_table_changed_after_the_plan_asks_for_approval_again(bench: Bench, ro
     assert "no longer the one" in run.error.message
 
 
+def test_a_table_that_has_left_the_scope_since_the_plan_is_in_the_difference(bench: Bench, rows: Rows) -> None:
+    rows("CREATE TABLE alarm (id integer PRIMARY KEY, reading integer CONSTRAINT of_reading REFERENCES readings)")
+    renaming = {"rename_table": {"table": "readings", "to": "measurements"}}
+    run = Run(bench.request(bench.write("010_drift", {"operations": [renaming]}), skip_rehearsal=True))
+    assert run.try_stage("plan"), run.error
+    run.approve()
+    assert run.try_stage("backup"), run.error
+    rows("ALTER TABLE alarm DROP CONSTRAINT of_reading")
+    assert not run.try_stage("pre_check")
+    assert isinstance(run.error, PreCheckFailed)
+    assert "no longer the one" in run.error.message
+    assert "of_reading" in run.error.message
+
+
 def test_a_file_edited_under_the_run_is_refused(bench: Bench) -> None:
     change = bench.write("011_edit", {"operations": [FILL]})
     request = bench.request(change)

@@ -27,6 +27,11 @@ PAID = {"row_condition": {"type": "comparison", "column": {"name": "kind"}, "ope
 CHECKS: Sequence[tuple[str, Mapping[str, Any]]] = [
     ("expect_table_row_count_to_be_between", {"min_value": 1, "max_value": 1000}),
     ("expect_table_row_count_to_equal", {"value": 300}),
+    ("expect_table_row_count_to_equal_other_table", {"other_table_name": "Twin"}),
+    ("expect_table_row_count_to_equal_other_table", {"other_table_name": "sound"}),
+    ("expect_table_row_count_to_equal_other_table", {"other_table_name": "empty"}),
+    ("expect_table_row_count_to_equal_other_table", {"other_table_name": "nothing"}),
+    ("expect_table_row_count_to_equal_other_table", {"other_table_name": "Twin", **PAID}),
     ("expect_table_column_count_to_equal", {"value": 9}),
     ("expect_table_columns_to_match_set", {"column_set": ["id", "Kind Of"], "exact_match": False}),
     ("expect_column_to_exist", {"column": "Kind Of"}),
@@ -72,6 +77,7 @@ CHECKS: Sequence[tuple[str, Mapping[str, Any]]] = [
     ("expect_column_distinct_values_to_be_in_set", {"column": "kind", "value_set": ["new", "paid"]}),
     ("expect_column_most_common_value_to_be_in_set", {"column": "kind", "value_set": ["new"]}),
     ("expect_column_value_z_scores_to_be_less_than", {"column": "price", "threshold": 1, "double_sided": True}),
+    ("expect_column_value_z_scores_to_be_less_than", {"column": "n", "threshold": 1, "double_sided": True}),
     ("expect_column_pair_values_to_be_equal", {"column_A": "n", "column_B": "slot"}),
     (
         "expect_column_pair_values_a_to_be_greater_than_b",
@@ -120,6 +126,7 @@ def tables(connection: Connection) -> Connection:
             CASE WHEN g % 10 > 0 THEN g % 7 END, CASE WHEN g % 15 > 0 THEN g % 5 END, 'u' || g || '@x', g * 1.25,
             '2024-01-01 00:00+00'::timestamptz + g * interval '5 minutes', 'p'
         FROM generate_series(1, 300) AS g;
+        CREATE TABLE app."Twin" AS SELECT * FROM app."Mixed";
         INSERT INTO app.sound
         SELECT g, NULL, 'paid', g, g, 'u' || g || '@x', 1, '2024-01-02 00:00+00', NULL
         FROM generate_series(1, 6) AS g""")

@@ -112,11 +112,10 @@ def _hash(columns: Sequence[str]) -> sql.Composable:
     for start in range(0, len(columns), _TOGETHER):
         part = [sql.Identifier(name) for name in columns[start : start + _TOGETHER]]
         nulls = (sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE 0 END").format(c, 1 << bit) for bit, c in enumerate(part))
-        hashed = sql.SQL("hashtextextended(concat_ws({separator}, {columns}), {before} # ({nulls}))").format(
-            separator=_SEPARATOR,
-            columns=sql.SQL(", ").join(part),
-            before=hashed,
-            nulls=sql.SQL(" + ").join(nulls),
+        # Under a column's own collation, different texts may be equal, and two columns may not agree on one.
+        texts = sql.SQL('concat_ws({}, {}) COLLATE pg_catalog."C"').format(_SEPARATOR, sql.SQL(", ").join(part))
+        hashed = sql.SQL("hashtextextended({texts}, {before} # ({nulls}))").format(
+            texts=texts, before=hashed, nulls=sql.SQL(" + ").join(nulls)
         )
     return hashed
 

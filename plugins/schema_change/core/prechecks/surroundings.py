@@ -9,6 +9,7 @@ import shutil
 import psycopg
 
 from schema_change.core.backfill.throttle import ask_condition, ask_metric
+from schema_change.core.errors import ConfigurationError
 from schema_change.core.execution.statements import message_of
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
 from schema_change.core.surroundings.models import POINTS, VARIABLE, HttpCall, Metric
@@ -78,6 +79,8 @@ def throttle(context: CheckContext) -> Answer:
         ]
     except psycopg.Error as error:
         return Answer("fail", f"throttle.sql cannot be asked: {message_of(error)}", "correct it; it may take a second")
+    except ConfigurationError as error:
+        return Answer("fail", error.message, error.hint or "")
     if found := "; ".join(filter(None, reasons)):
         return Answer("warn", f"a backfill would pause now: {found}", "nothing needs to be done; it goes on by itself")
     return Answer("pass", "a backfill would not pause now")

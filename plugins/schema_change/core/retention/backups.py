@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,16 +15,21 @@ from upath import UPath
 from schema_change.core import sqlfiles
 from schema_change.core.backup.files import remove
 from schema_change.core.database import Connection, Target
+from schema_change.core.errors import BackupError
 from schema_change.core.journal import registry
 from schema_change.core.journal.fence import release_fence, try_fence
 from schema_change.core.journal.journal import FINAL, Journal
 from schema_change.core.stages.request import backup_folder
+from schema_change.core.stages.restore import reading
 from schema_change.core.wording import sized
 
 log = logging.getLogger(__name__)
 
 #: As long as dropped data is kept, unless its operation says otherwise.
 KEEP_DAYS = 30
+
+#: A connection's name that is one part of a path.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +88,15 @@ def _all(connection: Connection) -> list[Backup]:
 def _one(
     connection: Connection, backup: Backup, artifacts: UPath, oldest: dt.datetime, *, dry_run: bool, actor: str
 ) -> PurgedBackup:
-    if backup.run_status not in FINAL or backup.ended_at is None:
-        return PurgedBackup(backup, "left", "its run has not ended")
-    if backup.ended_at >= oldest:
-        return PurgedBackup(backup, "left", f"its run ended on {backup.ended_at:%Y-%m-%d}")
+    if why := _needed(backup, oldest):
+        return PurgedBackup(backup, "left", why)
     if dry_run:
         return PurgedBackup(backup, "due")
     if not try_fence(connection, backup.run_id):
         return PurgedBackup(backup, "left", "somebody works on its run")
     try:
+        if _is_read(connection, backup):
+            return PurgedBackup(backup, "left", "it is being restored")
         return _delete(connection, backup, artifacts, actor)
     except Exception as error:
         log.exception("the backup of run %s could not be deleted", backup.run_id)
@@ -99,9 +105,26 @@ def _one(
         release_fence(connection, backup.run_id)
 
 
+def _needed(backup: Backup, oldest: dt.datetime) -> str:
+    """Say why a backup is still needed; empty when it is not."""
+    if backup.run_status not in FINAL or backup.ended_at is None:
+        return "its run has not ended"
+    return f"its run ended on {backup.ended_at:%Y-%m-%d}" if backup.ended_at >= oldest else ""
+
+
+def _is_read(connection: Connection, backup: Backup) -> bool:
+    name = {"name": f"schema_change:{reading(backup.run_id)}"}
+    return bool(connection.execute(sqlfiles.block("queries/retention", "sessions_named"), name).fetchall())
+
+
 def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str) -> PurgedBackup:
     """Delete the files, then say so in the journal: after a crash between the two it is done again."""
-    found = [folder for folder in _folders(backup, artifacts) if folder.exists()]
+    folders = [*_folders(backup, artifacts)]
+    if not any(folder.parent.exists() for folder in folders):
+        return PurgedBackup(backup, "left", "nothing of its run is here; say where with --artifacts")
+    found = [folder for folder in folders if folder.exists()]
+    for folder in found:
+        _refuse_others(folder, backup)
     for folder in found:
         remove(folder)
     with connection.transaction():
@@ -117,3 +140,10 @@ def _folders(backup: Backup, artifacts: UPath) -> Iterator[UPath]:
     yield usual
     if backup.folder is not None and backup.folder != str(usual):
         yield UPath(backup.folder)
+
+
+def _refuse_others(folder: UPath, backup: Backup) -> None:
+    """Raise BackupError for a folder that no run has made: the names come from the target, where others may write."""
+    made = (backup.conn_id, str(backup.run_id), "backup")
+    if not _PLAIN.fullmatch(backup.conn_id) or folder.parts[-3:] != made:
+        raise BackupError(f"{folder} is no backup folder of run {backup.run_id}", hint="delete it by hand")

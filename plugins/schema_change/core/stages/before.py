@@ -119,7 +119,9 @@ def pre_check(session: Session) -> StageResult:
     with reported(result):
         raise_if_failed(prepared.checks)
     if prepared.plan.fingerprint != stored.fingerprint or prepared.plan.steps != stored.steps:
-        lines = diff(session.journal.run.catalog_before or {}, prepared.catalog.restricted(stored.scope).to_json())
+        # What has left the scope since then was not read for the new plan.
+        now = read_catalog(session.side, stored.scope)
+        lines = diff(session.journal.run.catalog_before or {}, now.to_json())
         raise PreCheckFailed(
             "the plan is no longer the one that was approved: " + ("; ".join(lines[:5]) or "its steps differ"),
             hint="look at what changed, then start a new run, which asks for approval again",

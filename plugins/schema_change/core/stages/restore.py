@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -10,6 +11,7 @@ from upath import UPath
 
 from schema_change.core.backup.manifest import MANIFEST
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
+from schema_change.core.backup.switch import maintenance
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError, JournalError, OwnershipError
 from schema_change.core.execution.locks import LockSettings
@@ -62,19 +64,24 @@ def restore_run(
 
     ``artifacts`` is where backups are; it may carry credentials that the journal's copy of the address has not. A hook
     that fails stops nothing; it is among the notices of the result. Raises BackupError when the run has no backup or
-    it does not fit.
+    it does not fit, and OwnershipError while the run is at work.
     """
-    with target.connect("restore") as connection:
-        run = get_run(connection, run_id)
-        if run is None:
-            raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
-        folder = _folder(run, artifacts)
-        _refuse_work(connection, run, tables, database=database)
-        failed = HookRunner(Journal(connection, run_id, actor), target, note).run_all("before_restore", again=True)
-    if database:
-        result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
-    else:
-        result = restore_tables(target, folder, tables, note=note)
+    with contextlib.ExitStack() as held:
+        with target.connect("restore") as connection, fenced(connection, run_id, wait_s=5):
+            run = get_run(connection, run_id)
+            if run is None:
+                raise JournalError(
+                    f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status"
+                )
+            folder = _folder(run, artifacts)
+            _refuse_owned(connection, run, tables, database=database)
+            failed = HookRunner(Journal(connection, run_id, actor), target, note).run_all("before_restore", again=True)
+            if not database:
+                result = restore_tables(target, folder, tables, note=note)
+            else:  # nobody may be connected to it in the end, so another session says that the backup is read
+                held.enter_context(maintenance(target).connect(reading(run_id)))
+        if database:
+            result = restore_database(target, folder, terminate_sessions=terminate_sessions, note=note)
     with target.connect("restore") as connection, connection.transaction():
         Journal(connection, run_id, actor).event("restored", result.lost_writes())
         if database:
@@ -84,10 +91,13 @@ def restore_run(
     return replace(result, notices=(*result.notices, *failed))
 
 
-def _refuse_work(connection: Connection, run: RunRow, tables: Sequence[Table] | None, *, database: bool) -> None:
-    """Raise OwnershipError while this run is at work, or another one owns a table that would be put back."""
-    with fenced(connection, run.run_id, wait_s=5):
-        pass
+def reading(run_id: UUID) -> str:
+    """Return the purpose of the session that is there for as long as a whole restore reads the backup of a run."""
+    return f"restore:{run_id}"
+
+
+def _refuse_owned(connection: Connection, run: RunRow, tables: Sequence[Table] | None, *, database: bool) -> None:
+    """Raise OwnershipError while another run owns a table that would be put back."""
     wanted = {str(t) for t in tables} if tables is not None else set((run.backup or {}).get("tables", ()))
     for table, owner in Journal(connection, run.run_id).others().items():
         if database or str(table) in wanted:

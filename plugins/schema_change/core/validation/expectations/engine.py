@@ -92,10 +92,13 @@ class OnePassEngine(SqlAlchemyExecutionEngine):
         return dataclasses.replace(metric, compute_domain_kwargs=self._domain(metric.compute_domain_kwargs or {}))
 
     def _domain(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return which rows of the table itself are meant: a batch is a subquery with another name than the table's."""
+        """Return which rows are meant, of the table itself: a batch is a subquery with another name than the table's.
+
+        A metric may also name another table, to compare with.
+        """
         batch: Any = self.batch_manager.batch_data_cache[given["batch_id"]]
         filters = {name: given[name] for name in _FILTERS if given.get(name)}
-        return {"batch_id": given["batch_id"], "table": batch.source_table_name, **filters}
+        return {"batch_id": given["batch_id"], "table": given.get("table") or batch.source_table_name, **filters}
 
     def rows(self, domain: Mapping[str, Any]) -> sa.FromClause:
         """Return the rows that a metric's domain is about, before ``ignore_row_if``."""
