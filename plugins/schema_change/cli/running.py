@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import gc
 import getpass
 import json
 import time
@@ -82,6 +83,7 @@ def apply(arguments: argparse.Namespace) -> int:
                 f"{change.id} has its data filled by the DAG {other.dag_id}, which only Airflow can trigger",
                 hint="run this change from Airflow; schema-change plan shows it here",
             )
+    gc.freeze()  # what was imported stays: to look through it again and again is an eighth of the work
     targets_of = {c.conn_id: targets.resolve(c.conn_id, arguments.target) for c in changes}
     with contextlib.ExitStack() as stack:
         pairs = {conn_id: stack.enter_context(Pair(target)) for conn_id, target in targets_of.items()}
