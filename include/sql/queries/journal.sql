@@ -30,7 +30,8 @@ ON CONFLICT (run_id) DO UPDATE SET
     options = excluded.options, change = excluded.change, risk = excluded.risk, plan = excluded.plan,
     catalog_before = excluded.catalog_before, fingerprint_before = excluded.fingerprint_before, error = NULL,
     status = 'planned', finished_at = NULL
-WHERE schema_change.run.status IN ('planned', 'stopped');
+WHERE schema_change.run.status IN ('planned', 'stopped')
+RETURNING run_id;
 
 -- name: forget_earlier_plan
 WITH stages AS (DELETE FROM schema_change.stage WHERE run_id = %(run_id)s)

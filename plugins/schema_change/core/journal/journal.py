@@ -169,7 +169,7 @@ class Journal:
         Raises JournalError when the run has already begun: its stored plan is what runs.
         """
         data = to_json(plan)
-        with self.connection.transaction():
+        with self.connection.pipeline(), self.connection.transaction():
             stored = self._execute(
                 "insert_run",
                 plan=Jsonb({k: v for k, v in data.items() if k != "steps"}),
@@ -177,7 +177,7 @@ class Journal:
                 fingerprint_before=plan.fingerprint,
                 **columns,
             )
-            if not stored.rowcount:
+            if stored.fetchone() is None:
                 raise JournalError(
                     f"run {self.run_id} has begun; it cannot be planned again",
                     hint="clear the failed task and those after it, not the plan task",
@@ -334,7 +334,7 @@ class Journal:
     def claim(self, tables: Sequence[Table]) -> None:
         """Own the tables until the run ends. Raises OwnershipError naming the run that owns one already."""
         names = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
-        with self.connection.transaction():
+        with self.connection.pipeline(), self.connection.transaction():
             self._execute("claim_tables", **names)
             others = self._execute("owners", **names).fetchall()
             if others:

@@ -61,7 +61,7 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
 }
 #: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
 _BY_JOURNAL = frozenset(STAGES[STAGES.index("soak") :])
-#: The stages whose commits wait for the disk even where one process runs all of them.
+#: The stages whose commits, up to the entry that ends them, wait for the disk even where one process runs all of them.
 _DURABLE = frozenset({"migrate", BACKFILL_DAG, "backfill", "cutover", "contract", "rollback", "verify_rollback"})
 #: Behind these a process that runs all stages gives the fence back: the run is over, or others wrote its journal.
 _LAST = frozenset({"rollback", "verify_rollback", "outcome"})
@@ -122,9 +122,9 @@ class Runner:
             return skipped
         if self.pair is None:
             return self._run(stage, shard)
-        self.pair.durable(stage in _DURABLE)
         goes_on = False
         try:
+            self.pair.durable(False)
             result = self._run(stage, shard)
             goes_on = result.status != "waiting" and stage not in _LAST
         finally:
@@ -287,6 +287,8 @@ class Runner:
 
     def _finished(self, session: Session, stage: str) -> StageResult:
         """Run the stage's function and record how it ended, also when it fails."""
+        if self.pair is not None and stage in _DURABLE:
+            self.pair.durable(True)
         try:
             result = self._closed(session, stage) or _FUNCTIONS[stage](session)
         except Parked as parked:
@@ -299,7 +301,10 @@ class Runner:
             # Killed, or a bug: what the journal can still be told is told, and the error goes on.
             self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
             raise
-        return self._ended(session, result)
+        result = self._ended(session, result)
+        if self.pair is not None:
+            self.pair.durable(False)
+        return result
 
     def _ended(self, session: Session, result: StageResult) -> StageResult:
         """Record what a stage returned, and tell it."""
