@@ -111,6 +111,10 @@ def test_what_could_be_taken_back_is_not_kept(connection: Connection) -> None:
     known.amend("run", lambda run: run + 1)
     assert known.get("run", lambda: 6) == 5
     assert known.get("stages", lambda: "none") == "none"
+    with connection.pipeline(), connection.transaction(force_rollback=True):
+        connection.execute("SELECT 1").fetchone()
+        assert known.get("steps", lambda: 1) == 1
+    assert known.get("steps", lambda: 2) == 2
     assert Known().get("run", lambda: 7) == 7
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from schema_change.core.database import Connection
 
@@ -46,4 +46,6 @@ class Known:
 
     @property
     def _settled(self) -> bool:
-        return self._work is not None and self._work.info.transaction_status is TransactionStatus.IDLE
+        if self._work is None or self._work.pgconn.pipeline_status != PipelineStatus.OFF:
+            return False  # in a pipeline the status of the transaction is an old one
+        return self._work.info.transaction_status is TransactionStatus.IDLE
