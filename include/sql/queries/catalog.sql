@@ -1,10 +1,16 @@
 -- The catalog of one database, set-based. Every block leaves out system schemas, temporary schemas and schema_change;
 -- rows of relations that an extension owns are dropped by the reader, which asks for the relations first. Where a block
--- takes oids, they are the relations to look at; NULL means all of them.
+-- takes oids, they are the relations to look at.
 
--- name: begin
+-- name: one_snapshot
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL search_path = '';
+
+-- name: settings
+-- Planning these queries takes longer than a few tables do: a generic plan is kept. Of many tables it would be a bad one.
+SELECT
+    set_config('search_path', '', true),
+    set_config('plan_cache_mode', CASE WHEN %(few)s THEN 'force_generic_plan' ELSE 'force_custom_plan' END, true);
+
 -- name: names
 -- Every relation, and the indexes it has: (oid, schema, name, indexes).
 SELECT
@@ -89,7 +95,7 @@ WITH RECURSIVE leaf (root, oid, relkind) AS (
     -- A partitioned table is as large as its partitions.
     SELECT c.oid, c.oid, c.relkind
     FROM pg_class AS c
-    WHERE c.relkind = 'p' AND (%(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s))
+    WHERE c.relkind = 'p' AND c.oid = ANY(%(oids)s::oid[])
     UNION ALL
     SELECT l.root, c.oid, c.relkind
     FROM leaf AS l
@@ -161,7 +167,7 @@ LEFT JOIN divided AS l ON c.oid = l.root
 LEFT JOIN pg_description AS d ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND (%(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s))
+    AND c.oid = ANY(%(oids)s::oid[])
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
     AND NOT EXISTS (
         SELECT FROM pg_depend AS e
@@ -204,7 +210,7 @@ LEFT JOIN pg_description AS d
     ON a.attrelid = d.objoid AND d.classoid = 'pg_class'::regclass AND a.attnum = d.objsubid
 WHERE
     a.attnum > 0 AND NOT a.attisdropped
-    AND (%(oids)s::oid[] IS NULL OR a.attrelid = ANY(%(oids)s))
+    AND a.attrelid = ANY(%(oids)s::oid[])
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY a.attrelid, a.attnum;
@@ -236,7 +242,7 @@ LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
 LEFT JOIN pg_description AS d ON k.oid = d.objoid AND d.classoid = 'pg_constraint'::regclass
 WHERE
     (k.contype IN ('c', 'f', 'p', 'u', 'x') OR (k.contype = 'n' AND NOT k.convalidated))
-    AND (%(oids)s::oid[] IS NULL OR k.conrelid = ANY(%(oids)s))
+    AND k.conrelid = ANY(%(oids)s::oid[])
     AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY k.conrelid, k.conname COLLATE "C";
@@ -266,7 +272,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON x.oid = d.objoid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE
     c.relkind IN ('r', 'p', 'm')
-    AND (%(oids)s::oid[] IS NULL OR i.indrelid = ANY(%(oids)s))
+    AND i.indrelid = ANY(%(oids)s::oid[])
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY i.indrelid, x.relname COLLATE "C";
 
@@ -283,7 +289,7 @@ INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 LEFT JOIN pg_description AS d ON t.oid = d.objoid AND d.classoid = 'pg_trigger'::regclass
 WHERE
     NOT t.tgisinternal
-    AND (%(oids)s::oid[] IS NULL OR t.tgrelid = ANY(%(oids)s))
+    AND t.tgrelid = ANY(%(oids)s::oid[])
     AND n.nspname NOT IN ('information_schema', 'schema_change', 'schema_change_retired') AND n.nspname !~ '^pg_'
 ORDER BY t.tgrelid, t.tgname COLLATE "C";
 
@@ -329,7 +335,7 @@ FROM (
     INNER JOIN pg_class AS c ON h.inhparent = c.oid AND c.relkind IN ('r', 'p', 'f')
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 ) AS p
-WHERE %(oids)s::oid[] IS NULL OR p.relation = ANY(%(oids)s)
+WHERE p.relation = ANY(%(oids)s::oid[])
 ORDER BY p.relation, p.kind, p.definition COLLATE "C";
 
 -- name: uses
@@ -340,14 +346,14 @@ WITH uses AS (
     FROM pg_depend AS d
     WHERE
         d.refclassid = 'pg_class'::regclass AND d.deptype IN ('n', 'a')
-        AND (%(oids)s::oid[] IS NULL OR d.refobjid = ANY(%(oids)s))
+        AND d.refobjid = ANY(%(oids)s::oid[])
     UNION
     SELECT c.oid, NULL, d.classid, d.objid, d.objsubid
     FROM pg_class AS c
     INNER JOIN pg_type AS t ON c.reltype = t.oid
     CROSS JOIN LATERAL (VALUES (t.oid), (t.typarray)) AS y (oid)
     INNER JOIN pg_depend AS d ON y.oid = d.refobjid AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
-    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
+    WHERE c.oid = ANY(%(oids)s::oid[])
 ),
 
 used AS (
@@ -391,7 +397,7 @@ used AS (
     UNION
     SELECT a.attrelid, NULL, 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname)
     FROM pg_attribute AS a
-    WHERE a.attgenerated <> '' AND NOT a.attisdropped AND (%(oids)s::oid[] IS NULL OR a.attrelid = ANY(%(oids)s))
+    WHERE a.attgenerated <> '' AND NOT a.attisdropped AND a.attrelid = ANY(%(oids)s::oid[])
     UNION
     SELECT k.confrelid, c.attnum, 'foreign key', quote_ident(k.conname) || ' of ' || k.conrelid::regclass::text
     FROM pg_constraint AS k
@@ -399,24 +405,24 @@ used AS (
     LEFT JOIN pg_constraint AS p ON k.conparentid = p.oid
     WHERE
         k.contype = 'f' AND k.confrelid <> k.conrelid AND (p.conrelid IS NULL OR p.conrelid <> k.conrelid)
-        AND (%(oids)s::oid[] IS NULL OR k.confrelid = ANY(%(oids)s))
+        AND k.confrelid = ANY(%(oids)s::oid[])
     UNION
     SELECT r.prrelid, c.attnum, 'publication', quote_ident(b.pubname)
     FROM pg_publication_rel AS r
     INNER JOIN pg_publication AS b ON r.prpubid = b.oid
     LEFT JOIN LATERAL unnest(r.prattrs::int2[]) AS c (attnum) ON true
-    WHERE %(oids)s::oid[] IS NULL OR r.prrelid = ANY(%(oids)s)
+    WHERE r.prrelid = ANY(%(oids)s::oid[])
     UNION
     SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
     FROM pg_publication_namespace AS s
     INNER JOIN pg_publication AS b ON s.pnpubid = b.oid
     INNER JOIN pg_class AS c ON s.pnnspid = c.relnamespace AND c.relkind IN ('r', 'p')
-    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
+    WHERE c.oid = ANY(%(oids)s::oid[])
     UNION
     SELECT c.oid, NULL, 'publication', quote_ident(b.pubname)
     FROM pg_publication AS b
     INNER JOIN pg_class AS c ON b.puballtables AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
-    WHERE %(oids)s::oid[] IS NULL OR c.oid = ANY(%(oids)s)
+    WHERE c.oid = ANY(%(oids)s::oid[])
     UNION
     SELECT u.relation, u.attnum, 'index', x.relname
     FROM uses AS u
@@ -429,12 +435,12 @@ used AS (
     FROM pg_index AS i
     INNER JOIN pg_class AS x ON i.indexrelid = x.oid
     CROSS JOIN LATERAL unnest(i.indkey::int2[]) AS c (attnum)
-    WHERE c.attnum > 0 AND (%(oids)s::oid[] IS NULL OR i.indrelid = ANY(%(oids)s))
+    WHERE c.attnum > 0 AND i.indrelid = ANY(%(oids)s::oid[])
     UNION
     SELECT k.conrelid, c.attnum, 'constraint', k.conname
     FROM pg_constraint AS k
     CROSS JOIN LATERAL unnest(k.conkey) AS c (attnum)
-    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (%(oids)s::oid[] IS NULL OR k.conrelid = ANY(%(oids)s))
+    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conrelid = ANY(%(oids)s::oid[])
     UNION
     SELECT u.relation, u.attnum, 'trigger', t.tgname
     FROM uses AS u
@@ -458,7 +464,7 @@ GROUP BY u.relation, u.kind, u.name
 ORDER BY u.relation, u.kind, u.name COLLATE "C";
 
 -- name: objects
--- Everything that is not a relation: (kind, name, definition, owner, grants, comment).
+-- Everything that is not a relation: (kind, name, definition, owner, grants, comment). Extensions have kind and name only.
 WITH owned AS MATERIALIZED (
     -- What an extension brings, and the constructors of a range.
     SELECT d.classid, d.objid
@@ -624,12 +630,10 @@ SELECT
     ARRAY(SELECT a.item::text FROM unnest(f.acl) AS a (item) ORDER BY a.item::text COLLATE "C"),
     obj_description(f.objid, f.classid::regclass::text::name)
 FROM found AS f
-WHERE NOT EXISTS (SELECT FROM owned AS o WHERE o.classid = f.classid AND o.objid = f.objid);
-
--- name: extensions
-SELECT e.extname || ' ' || e.extversion
-FROM pg_extension AS e
-ORDER BY e.extname COLLATE "C";
+WHERE NOT EXISTS (SELECT FROM owned AS o WHERE o.classid = f.classid AND o.objid = f.objid)
+UNION ALL
+SELECT 'extension', e.extname || ' ' || e.extversion, NULL, NULL, NULL, NULL
+FROM pg_extension AS e;
 
 -- name: exclusive
 -- Who holds, or waits for, a lock that keeps even readers of the catalog out.

@@ -30,7 +30,8 @@ ON CONFLICT (run_id) DO UPDATE SET
     options = excluded.options, change = excluded.change, risk = excluded.risk, plan = excluded.plan,
     catalog_before = excluded.catalog_before, fingerprint_before = excluded.fingerprint_before, error = NULL,
     status = 'planned', finished_at = NULL
-WHERE schema_change.run.status IN ('planned', 'stopped');
+WHERE schema_change.run.status IN ('planned', 'stopped')
+RETURNING run_id;
 
 -- name: forget_earlier_plan
 WITH stages AS (DELETE FROM schema_change.stage WHERE run_id = %(run_id)s)
@@ -85,7 +86,8 @@ SET
     finished_at = CASE
         WHEN %(status)s IN ('applied', 'rolled_back', 'restored', 'stopped') THEN clock_timestamp()
     END
-WHERE run_id = %(run_id)s;
+WHERE run_id = %(run_id)s
+RETURNING status, error, finished_at;
 
 -- name: set_fingerprint_after
 UPDATE schema_change.run
@@ -134,7 +136,8 @@ VALUES (
 )
 ON CONFLICT (run_id, stage) DO UPDATE SET
     status = 'started', tries = s.tries + 1, started_at = clock_timestamp(), finished_at = NULL
-WHERE NOT %(joins)s OR s.status = 'failed';
+WHERE NOT %(joins)s OR s.status = 'failed'
+RETURNING s.stage, s.status, s.tries, s.result, s.started_at, s.finished_at;
 
 -- name: finish_stage
 UPDATE schema_change.stage
@@ -142,7 +145,8 @@ SET status = %(status)s, result = %(result)s, finished_at = clock_timestamp()
 WHERE
     run_id = %(run_id)s AND stage = %(stage)s
     -- A shard's failure stands until that shard is tried again.
-    AND NOT (status = 'failed' AND %(status)s = 'done');
+    AND NOT (status = 'failed' AND %(status)s = 'done')
+RETURNING stage, status, tries, result, started_at, finished_at;
 
 -- name: get_stages
 SELECT stage, status, tries, result, started_at, finished_at
@@ -246,8 +250,13 @@ VALUES (
     now() + %(days)s * interval '1 day'
 );
 
--- name: pass_stage
-INSERT INTO schema_change.stage (run_id, stage, status, result, started_at, finished_at)
-VALUES (%(run_id)s, %(stage)s, 'skipped', %(result)s, clock_timestamp(), clock_timestamp())
+-- name: pass_stages
+-- The stages are read in the order in which they began.
+INSERT INTO schema_change.stage AS s (run_id, stage, status, result, started_at, finished_at)
+SELECT %(run_id)s, p.stage, 'skipped', p.result, t.at, t.at
+FROM clock_timestamp() AS c (now)
+CROSS JOIN unnest(%(stages)s::text[], %(results)s::jsonb[]) WITH ORDINALITY AS p (stage, result, position)
+CROSS JOIN LATERAL (SELECT c.now + p.position * interval '1 microsecond' AS at) AS t
 ON CONFLICT (run_id, stage) DO UPDATE
-SET status = 'skipped', result = excluded.result, tries = stage.tries + 1, finished_at = excluded.finished_at;
+SET status = 'skipped', result = excluded.result, tries = s.tries + 1, finished_at = excluded.finished_at
+RETURNING s.stage, s.status, s.tries, s.result, s.started_at, s.finished_at;

@@ -119,7 +119,7 @@ SELECT
     current_setting('statement_timeout') AS statement_timeout;
 
 -- name: deadlock_timeout_ms
-SELECT s.setting::integer FROM pg_settings AS s WHERE s.name = 'deadlock_timeout';
+SELECT round(extract(EPOCH FROM current_setting('deadlock_timeout')::interval) * 1000)::integer;
 
 -- name: index_progress
 SELECT p.phase, p.blocks_done, p.blocks_total

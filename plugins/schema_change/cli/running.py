@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import gc
 import getpass
 import json
 import time
@@ -27,7 +28,7 @@ from schema_change.core.errors import (
 )
 from schema_change.core.journal.journal import FINAL, Journal, RunRow, find_run
 from schema_change.core.planning.approval import Approval
-from schema_change.core.report import report_text, run_report
+from schema_change.core.report import report_text
 from schema_change.core.stages import STAGES
 from schema_change.core.stages.local import LocalRunner
 from schema_change.core.stages.origin import adopt, is_alive
@@ -82,6 +83,7 @@ def apply(arguments: argparse.Namespace) -> int:
                 f"{change.id} has its data filled by the DAG {other.dag_id}, which only Airflow can trigger",
                 hint="run this change from Airflow; schema-change plan shows it here",
             )
+    gc.freeze()  # what was imported stays: to look through it again and again is an eighth of the work
     targets_of = {c.conn_id: targets.resolve(c.conn_id, arguments.target) for c in changes}
     with contextlib.ExitStack() as stack:
         pairs = {conn_id: stack.enter_context(Pair(target)) for conn_id, target in targets_of.items()}
@@ -150,8 +152,7 @@ def finish(runner: Runner) -> SchemaChangeError | None:
 
 def print_report(runner: Runner) -> None:
     """Print what became of a run."""
-    with runner.looking() as connection:
-        report = run_report(Journal(connection, runner.request.run_id))
+    report = runner.report()
     out().print()
     out().print(report_text(report))
     out().print(f"report      {runner.request.folder / 'report.html'}")
@@ -198,7 +199,7 @@ def _forward(arguments: argparse.Namespace, runner: Runner, done: Collection[str
             continue
         if stage == "approve":
             _approve(arguments, runner)
-        if stage == "migrate" and not (arguments.yes or _agreed(runner.request)):
+        if stage == "migrate" and not (arguments.yes or _agreed(runner)):
             raise PreCheckFailed("nobody said yes", hint="nothing was changed; --yes asks no question")
         run_stage(runner, stage)
 
@@ -209,10 +210,12 @@ def _stages_done(runner: Runner) -> set[str]:
     return {s.stage for s in stages if s.status in {"done", "skipped"}}
 
 
-def _agreed(request: Request) -> bool:
+def _agreed(runner: Runner) -> bool:
     """Ask before the first change; without a terminal, the command itself is the answer."""
     if not interactive():
         return True
+    runner.rest()
+    request = runner.request
     assert request.change is not None  # noqa: S101 - apply has read it
     return confirm(f"Everything is checked. Apply {request.change.id} to {request.target.database}?")
 
@@ -229,7 +232,7 @@ def _approve(arguments: argparse.Namespace, runner: Runner) -> None:
     missing = runner.approvals()
     given = dict(arguments.approved_by)
     for approval in missing:
-        user = given.pop(approval.role, "") or (_ask(approval) if interactive() else "")
+        user = given.pop(approval.role, "") or (_ask(runner, approval) if interactive() else "")
         if user:
             comment = f"given on the command line of {getpass.getuser()}"
             try:
@@ -247,7 +250,8 @@ def _approve(arguments: argparse.Namespace, runner: Runner) -> None:
         )
 
 
-def _ask(approval: Approval) -> str:
+def _ask(runner: Runner, approval: Approval) -> str:
+    runner.rest()
     return input(f"{approval.reason}\nApproved as {_who(approval)} by (a name, empty for nobody): ").strip()
 
 

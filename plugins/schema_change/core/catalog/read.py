@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,6 +33,10 @@ from schema_change.core.names import Table
 OLDEST = 15
 
 _RETRIES = 2
+#: The most tables that are asked for with plans made for few.
+_FEW = 100
+#: The blocks that a relation is made of.
+_RELATION = ("relations", "columns", "constraints", "indexes", "triggers", "parts", "uses")
 #: A plan that looks at one more table each time is better off with all of them.
 _ROUNDS = 4
 _VARCHAR_LIST = re.compile(r"\(ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\]\)::text\[\]")
@@ -91,30 +95,42 @@ def _patiently(connection: Connection, read: Callable[[], Catalog]) -> Catalog:
                 return read()
         return read()
     except psycopg.errors.LockNotAvailable as error:
-        holders = [f"{name} (session {pid} of {user})" for name, pid, user in _rows(connection, "exclusive")]
+        holders = [f"{name} (session {pid} of {user})" for name, pid, user in _ask(connection, "exclusive")[0]]
         raise LockNotAvailable(
             f"the catalog cannot be read while a table is locked exclusively: {', '.join(holders) or 'it is free now'}",
             hint="try again when that session has finished",
         ) from error
 
 
+@contextlib.contextmanager
+def _one_snapshot(connection: Connection, tables: Collection[Table]) -> Iterator[None]:
+    """Begin the transaction that all queries share; what does not need an answer is sent along with what does."""
+    with connection.pipeline(), connection.transaction():
+        connection.execute(sqlfiles.block("queries/catalog", "one_snapshot"))
+        few = 0 < len(tables) <= _FEW
+        connection.execute(sqlfiles.block("queries/catalog", "settings"), {"few": few}, prepare=True)
+        yield
+
+
 def _scope(connection: Connection, scope: Collection[Table]) -> Catalog:
-    with connection.transaction():
-        connection.execute(sqlfiles.block("queries/catalog", "begin"))
+    with _one_snapshot(connection, scope):
         if scope:
             names = {"schemas": [t.schema for t in scope], "names": [t.name for t in scope]}
-            oids = [row[0] for row in _rows(connection, "oids", **names)]
-            return Catalog(server_version(connection), _relations(connection, oids))
-        return _catalog(connection, _relations(connection, None))
+            [oids] = _ask(connection, "oids", **names)
+            relations, _ = _relations(connection, [row[0] for row in oids])
+            return Catalog(server_version(connection), relations)
+        [names_of_all] = _ask(connection, "names")
+        return _catalog(connection, *_relations(connection, [row[0] for row in names_of_all], "objects"))
 
 
 def _around(connection: Connection, tables: Collection[Table]) -> Catalog:
-    with connection.transaction():
-        connection.execute(sqlfiles.block("queries/catalog", "begin"))
-        found = {oid: (Table(schema, name), indexes) for oid, schema, name, indexes in _rows(connection, "names")}
+    with _one_snapshot(connection, tables):
+        [names] = _ask(connection, "names")
+        found = {oid: (Table(schema, name), indexes) for oid, schema, name, indexes in names}
         wanted = [oid for oid, (table, _) in found.items() if table in tables]
-        near = {oid: surrounded for oid, surrounded in _rows(connection, "around", oids=wanted) if oid in found}
-        read = _relations(connection, list(near))
+        [surroundings] = _ask(connection, "around", oids=_array(wanted))
+        near = {oid: surrounded for oid, surrounded in surroundings if oid in found}
+        read, others = _relations(connection, list(near), "objects")
         unread = {table: indexes for oid, (table, indexes) in found.items() if oid not in near}
         relations = PartlyRead(
             read,
@@ -122,24 +138,21 @@ def _around(connection: Connection, tables: Collection[Table]) -> Catalog:
             indexes={Table(t.schema, index): t for t, indexes in unread.items() for index in indexes},
             beside=frozenset(found[oid][0] for oid, surrounded in near.items() if not surrounded),
         )
-        return _catalog(connection, relations)
+        return _catalog(connection, relations, others)
 
 
-def _catalog(connection: Connection, relations: Mapping[Table, Relation]) -> Catalog:
-    objects = {f"{row[0]} {row[1]}": _object(row) for row in _rows(connection, "objects")}
-    extensions = tuple(row[0] for row in _rows(connection, "extensions"))
+def _catalog(connection: Connection, relations: Mapping[Table, Relation], others: list[_Row]) -> Catalog:
+    objects = {f"{row[0]} {row[1]}": _object(row) for row in others if row[0] != "extension"}
+    extensions = tuple(sorted(row[1] for row in others if row[0] == "extension"))
     return Catalog(server_version(connection), relations, dict(sorted(objects.items())), extensions)
 
 
-def _relations(connection: Connection, oids: list[int] | None) -> dict[Table, Relation]:
-    """Return relations by name, in order; None means all of them."""
-    relations = {row[0]: _relation(row) for row in _rows(connection, "relations", oids=oids)}
-    columns = _grouped(connection, "columns", oids)
-    constraints = _grouped(connection, "constraints", oids)
-    indexes = _grouped(connection, "indexes", oids)
-    triggers = _grouped(connection, "triggers", oids)
-    parts = _grouped(connection, "parts", oids)
-    uses = _grouped(connection, "uses", oids)
+def _relations(connection: Connection, oids: list[int], *besides: str) -> tuple[dict[Table, Relation], list[_Row]]:
+    """Return relations by name, in order, and the rows of a block that is asked for ``besides``."""
+    found, *parts_of = _ask(connection, *_RELATION, *besides, oids=_array(oids))
+    others = parts_of.pop() if besides else []
+    relations = {row[0]: _relation(row) for row in found}
+    columns, constraints, indexes, triggers, parts, uses = map(_grouped, parts_of)
     complete = (
         _with_parts(
             replace(
@@ -156,16 +169,23 @@ def _relations(connection: Connection, oids: list[int] | None) -> dict[Table, Re
         )
         for oid, relation in relations.items()
     )
-    return {r.table: r for r in sorted(complete, key=lambda r: r.table)}
+    return {r.table: r for r in sorted(complete, key=lambda r: r.table)}, others
 
 
-def _rows(connection: Connection, name: str, **parameters: object) -> list[Any]:
-    return connection.execute(sqlfiles.block("queries/catalog", name), parameters or None).fetchall()
+def _ask(connection: Connection, *names: str, **parameters: object) -> list[list[Any]]:
+    """Return the rows of each block, asked for together."""
+    blocks = [sqlfiles.block("queries/catalog", name) for name in names]
+    cursors = [connection.execute(block, parameters or None, prepare=True) for block in blocks]
+    return [cursor.fetchall() for cursor in cursors]
 
 
-def _grouped(connection: Connection, name: str, oids: list[int] | None) -> _ByRelation:
+def _array(oids: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, oids))}}}"  # as text it is of one type, whatever its numbers are
+
+
+def _grouped(rows: Iterable[_Row]) -> _ByRelation:
     groups: defaultdict[int, list[_Row]] = defaultdict(list)
-    for row in _rows(connection, name, oids=oids):
+    for row in rows:
         groups[row[0]].append(row)
     return groups
 

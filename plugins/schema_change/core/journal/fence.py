@@ -31,9 +31,8 @@ def release_fence(connection: Connection, run_id: UUID, *, shared: bool = False)
         connection.execute(block, {"run_id": str(run_id)})
 
 
-@contextlib.contextmanager
-def fenced(connection: Connection, run_id: UUID, wait_s: float = 60, *, shared: bool = False) -> Iterator[None]:
-    """Hold the fence of a run. Raises OwnershipError when another try is still at work after ``wait_s`` seconds."""
+def take_fence(connection: Connection, run_id: UUID, wait_s: float = 60, *, shared: bool = False) -> None:
+    """Take the fence of a run. Raises OwnershipError when another try is still at work after ``wait_s`` seconds."""
     deadline = time.monotonic() + wait_s
     while not try_fence(connection, run_id, shared=shared):
         if time.monotonic() > deadline:
@@ -42,6 +41,12 @@ def fenced(connection: Connection, run_id: UUID, wait_s: float = 60, *, shared: 
                 hint="wait for it; its session is in pg_stat_activity with application_name schema_change:…",
             )
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def fenced(connection: Connection, run_id: UUID, wait_s: float = 60, *, shared: bool = False) -> Iterator[None]:
+    """Hold the fence of a run, taken as :func:`take_fence` does."""
+    take_fence(connection, run_id, wait_s, shared=shared)
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
 from schema_change.core.errors import JournalError, OwnershipError
+from schema_change.core.journal.known import Known
 from schema_change.core.model import Plan, Retired, Step, to_json
 from schema_change.core.names import Table
 
@@ -144,17 +145,18 @@ class Journal:
     """The journal of one run, on one session.
 
     Every method runs in the session's current transaction, so an entry commits together with the work it describes
-    when it is written inside that work's transaction.
+    when it is written inside that work's transaction. Who holds the run's fence may keep what is ``known`` of it.
     """
 
-    def __init__(self, connection: Connection, run_id: UUID, actor: str = "") -> None:
+    def __init__(self, connection: Connection, run_id: UUID, actor: str = "", known: Known | None = None) -> None:
         self.connection = connection
         self.run_id = run_id
         self.actor = actor
+        self._known = known or Known()
 
     def on(self, connection: Connection) -> Journal:
         """Return the same journal on another session."""
-        return Journal(connection, self.run_id, self.actor)
+        return Journal(connection, self.run_id, self.actor, self._known)
 
     def _execute(self, name: str, **parameters: Any) -> psycopg.Cursor[Any]:
         return self.connection.execute(_sql(name), {"run_id": self.run_id, **parameters})
@@ -167,7 +169,7 @@ class Journal:
         Raises JournalError when the run has already begun: its stored plan is what runs.
         """
         data = to_json(plan)
-        with self.connection.transaction():
+        with self.connection.pipeline(), self.connection.transaction():
             stored = self._execute(
                 "insert_run",
                 plan=Jsonb({k: v for k, v in data.items() if k != "steps"}),
@@ -175,73 +177,95 @@ class Journal:
                 fingerprint_before=plan.fingerprint,
                 **columns,
             )
-            if not stored.rowcount:
+            if stored.fetchone() is None:
                 raise JournalError(
                     f"run {self.run_id} has begun; it cannot be planned again",
                     hint="clear the failed task and those after it, not the plan task",
                 )
             self._execute("forget_earlier_plan")
             self._execute("insert_steps", steps=Jsonb(data["steps"]))
+            self._known.forget()
+
+    def find(self) -> RunRow | None:
+        """Return the run's row; None when it was never planned, or there is no registry."""
+        return self._known.get("run", lambda: find_run(self.connection, self.run_id))
 
     @property
     def run(self) -> RunRow:
         """Return the run's row. Raises JournalError when it was never planned."""
-        found = get_run(self.connection, self.run_id)
+        found = self._known.get("run", lambda: get_run(self.connection, self.run_id))
         if found is None:
             raise JournalError(f"run {self.run_id} is not in the journal", hint="the plan task must run first")
         return found
 
     def plan(self) -> Plan:
         """Return the stored plan with its steps."""
-        return Plan.from_json({**self.run.plan, "steps": [row.step for row in self.steps()]})
+        return self._known.get(
+            "plan", lambda: Plan.from_json({**self.run.plan, "steps": [row.step for row in self.steps()]})
+        )
 
     def set_status(self, status: str, error: str | None = None) -> None:
         """Move the run to a status; a final one sets its end. Raises JournalError when another run of it is at work."""
         try:
-            self._execute("set_status", status=status, error=error)
+            changed = self._execute("set_status", status=status, error=error).fetchone()
         except psycopg.errors.UniqueViolation as violation:
             raise JournalError(
                 "another run of this change has landed or is at work in this database",
                 hint="see schema-change status; this run has changed nothing yet",
             ) from violation
+        if changed is not None:
+            found = dict(zip(("status", "error", "finished_at"), changed, strict=True))
+            self._known.amend("run", lambda run: run and replace(run, **found))
 
     def set_fingerprint_after(self, fingerprint: str, catalog: Mapping[str, Any] | None = None) -> None:
         """Record the fingerprint the change left behind and, so that drift can be named, the snapshot it is of."""
         self._execute(
             "set_fingerprint_after", fingerprint=fingerprint, catalog=Jsonb(catalog) if catalog is not None else None
         )
+        self._known.forget("run")
 
     def set_backup(self, backup: dict[str, Any], checksums: dict[str, Any]) -> None:
         """Record where the backup is, and the counts and checksums taken with it."""
         self._execute("set_backup", backup=Jsonb(backup), checksums=Jsonb(checksums))
+        self._known.forget("run")
 
     # -- stages, steps, events ------------------------------------------------------------------------------------
 
     def start_stage(self, stage: str, started_at: datetime | None = None, *, joins: bool = False) -> None:
         """Record that a stage begins, or began at a given time; a new try counts up. A further shard ``joins`` it."""
-        self._execute("start_stage", stage=stage, started_at=started_at, joins=joins)
+        self._write_stages("start_stage", stage=stage, started_at=started_at, joins=joins)
 
-    def pass_stage(self, stage: str, result: dict[str, Any]) -> None:
-        """Record that a stage had nothing to do."""
-        self._execute("pass_stage", stage=stage, result=Jsonb(result))
+    def pass_stages(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record the stages that had nothing to do, with what they returned."""
+        self._write_stages("pass_stages", stages=list(results), results=list(map(Jsonb, results.values())))
 
     def finish_stage(self, stage: str, status: str, result: dict[str, Any]) -> None:
         """Record how a stage ended: ``done``, ``skipped`` or ``failed``."""
-        self._execute("finish_stage", stage=stage, status=status, result=Jsonb(result))
+        self._write_stages("finish_stage", stage=stage, status=status, result=Jsonb(result))
 
     def wait_stage(self, stage: str, result: dict[str, Any]) -> None:
         """Record that a stage goes on later; it has begun, and has not ended."""
         words = {"run_id": self.run_id, "stage": stage, "result": Jsonb(result)}
         self.connection.execute(sqlfiles.block("queries/surroundings", "wait_stage"), words)
+        self._known.forget("stages")
 
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""
+        return self._known.get("stages", lambda: {row.stage: row for row in self._stage_rows("get_stages")})
+
+    def _write_stages(self, name: str, **parameters: Any) -> None:
+        written = {row.stage: row for row in self._stage_rows(name, **parameters)}
+        self._known.amend("stages", lambda stages: {**stages, **written})
+
+    def _stage_rows(self, name: str, **parameters: Any) -> list[StageRow]:
         with self.connection.cursor(row_factory=class_row(StageRow)) as cursor:
-            rows = cursor.execute(_sql("get_stages"), {"run_id": self.run_id}).fetchall()
-        return {row.stage: row for row in rows}
+            return cursor.execute(_sql(name), {"run_id": self.run_id, **parameters}).fetchall()
 
     def steps(self) -> list[StepRow]:
         """Return the steps in order."""
+        return self._known.get("steps", self._read_steps)
+
+    def _read_steps(self) -> list[StepRow]:
         with self.connection.cursor(row_factory=class_row(StepRow)) as cursor:
             return cursor.execute(_sql("get_steps"), {"run_id": self.run_id}).fetchall()
 
@@ -250,6 +274,7 @@ class Journal:
     ) -> None:
         """Move a step to a status."""
         self._execute("set_step", seq=seq, status=status, rows=rows, lock_attempts=lock_attempts, error=error)
+        self._known.forget("steps")
 
     def lock_step(self, seq: int) -> str:
         """Keep other sessions from moving a step until the transaction ends; return its status."""
@@ -258,6 +283,7 @@ class Journal:
     def step_failed(self, seq: int, error: str) -> None:
         """Record why a step failed; its status stays, so that a new try goes on from it."""
         self._execute("step_error", seq=seq, error=error)
+        self._known.forget("steps")
 
     def event(
         self,
@@ -308,7 +334,7 @@ class Journal:
     def claim(self, tables: Sequence[Table]) -> None:
         """Own the tables until the run ends. Raises OwnershipError naming the run that owns one already."""
         names = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
-        with self.connection.transaction():
+        with self.connection.pipeline(), self.connection.transaction():
             self._execute("claim_tables", **names)
             others = self._execute("owners", **names).fetchall()
             if others:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,23 +186,11 @@ def run(steps: Mapping[int, tuple[bool, Sequence[Statement]]], catalog: Catalog)
     """Run squawk once on the statements of all steps, each with whether it is a transaction; return reports by step."""
     if not steps:
         return {}
-    with tempfile.TemporaryDirectory(prefix="schema_change_lint_") as folder:
-        for number, (transactional, statements) in steps.items():
-            script = "\n".join(_lines(statements, catalog, transactional=transactional))
-            (Path(folder) / f"{number}.sql").write_text(script, encoding="utf-8")
-        command = [
-            *(_binary(), "--reporter", "json", "--pg-version", f"{catalog.server_version // 10000}.0"),
-            *("--exclude", ",".join(_NOT_OURS)),
-            *(f"{number}.sql" for number in steps),
-        ]
-        # In a folder of its own it reads nobody's .squawk.toml.
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    try:
-        reports: list[dict[str, Any]] = json.loads(result.stdout)
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(
-            f"squawk failed: {result.stderr.strip()[:500]}", hint="reinstall the package squawk-cli"
-        ) from error
+    scripts = tuple(
+        (number, "\n".join(_lines(statements, catalog, transactional=transactional)))
+        for number, (transactional, statements) in steps.items()
+    )
+    reports: list[dict[str, Any]] = json.loads(_said(scripts, catalog.server_version // 10000))
     by_step: dict[int, list[Report]] = {}
     for report in reports:
         number = int(Path(report["file"]).stem)
@@ -212,6 +200,28 @@ def run(steps: Mapping[int, tuple[bool, Sequence[Statement]]], catalog: Catalog)
                 Report(report["rule_name"], report["message"], report["help"] or "", at)
             )
     return by_step
+
+
+@lru_cache(maxsize=16)
+def _said(scripts: tuple[tuple[int, str], ...], major: int) -> str:
+    """Return what squawk says of the scripts, as JSON; kept, because a plan is made again right before it runs."""
+    with tempfile.TemporaryDirectory(prefix="schema_change_lint_") as folder:
+        for number, script in scripts:
+            (Path(folder) / f"{number}.sql").write_text(script, encoding="utf-8")
+        command = [
+            *(_binary(), "--reporter", "json", "--pg-version", f"{major}.0"),
+            *("--exclude", ",".join(_NOT_OURS)),
+            *(f"{number}.sql" for number, _ in scripts),
+        ]
+        # In a folder of its own it reads nobody's .squawk.toml.
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    try:
+        json.loads(result.stdout)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            f"squawk failed: {result.stderr.strip()[:500]}", hint="reinstall the package squawk-cli"
+        ) from error
+    return result.stdout
 
 
 def found(report: Report, statement: Statement, scene: Scene) -> Iterator[Found]:

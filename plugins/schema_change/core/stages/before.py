@@ -44,8 +44,9 @@ def needed_approvals(session: Session) -> list[Approval]:
 
 def ensure_approved(session: Session) -> None:
     """Raise PreCheckFailed unless every approval the plan needs is in the journal."""
-    given = _given(session)
-    if missing := [a for a in needed_approvals(session) if a.role not in given]:
+    needed = needed_approvals(session)
+    given = _given(session) if needed else {}
+    if missing := [a for a in needed if a.role not in given]:
         raise PreCheckFailed(
             f"not approved by {', '.join(a.role for a in missing)}",
             hint="; ".join(f"{a.role}: {', '.join(a.users) or 'anybody but the requester'}" for a in missing),

@@ -81,7 +81,7 @@ def contract(session: Session) -> StageResult:
     plan = session.plan()
     catalog = read_catalog(session.side, plan.scope)
     version = run.change.get("registry")
-    with session.work.transaction():
+    with session.work.pipeline(), session.work.transaction():
         if version:
             session.journal.record_version(version["table"], version["to"], version.get("definition"), run.description)
         session.journal.record_retired(plan.retired)

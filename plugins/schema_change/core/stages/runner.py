@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
-from typing import Literal, NoReturn
-from uuid import UUID
+from typing import Any, Literal, NoReturn
 
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
@@ -21,6 +20,7 @@ from schema_change.core.journal import registry
 from schema_change.core.journal.journal import Journal, RunRow, StageRow, find_run
 from schema_change.core.model import Phase
 from schema_change.core.planning.approval import Approval, check_approver
+from schema_change.core.report import run_report
 from schema_change.core.stages import (
     BACKFILL_DAG,
     SHARDED,
@@ -61,8 +61,10 @@ _FUNCTIONS: Mapping[str, Callable[[Session], StageResult]] = {
 }
 #: From here on a run is finished from its journal; a file edited meanwhile must not stand in the way.
 _BY_JOURNAL = frozenset(STAGES[STAGES.index("soak") :])
-#: The stages whose commits wait for the disk even where one process runs all of them.
+#: The stages whose commits, up to the entry that ends them, wait for the disk even where one process runs all of them.
 _DURABLE = frozenset({"migrate", BACKFILL_DAG, "backfill", "cutover", "contract", "rollback", "verify_rollback"})
+#: Behind these a process that runs all stages gives the fence back: the run is over, or others wrote its journal.
+_LAST = frozenset({"rollback", "verify_rollback", "outcome"})
 _IN_DRY_RUN = frozenset({"plan", "pre_check"})
 #: The statuses a run may have for a stage to begin. A task can be cleared at any time: what has landed stays landed,
 #: and what was stopped or undone does not go on.
@@ -118,9 +120,22 @@ class Runner:
         """
         if (skipped := self._skipped.pop(stage, None)) is not None:
             return skipped
+        if self.pair is None:
+            return self._run(stage, shard)
+        goes_on = False
+        try:
+            self.pair.durable(False)
+            result = self._run(stage, shard)
+            goes_on = result.status != "waiting" and stage not in _LAST
+        finally:
+            if not goes_on:
+                self.rest()
+        return result
+
+    def rest(self) -> None:
+        """Let others at the run while nothing is done: somebody is asked, or it waits."""
         if self.pair is not None:
-            self.pair.durable(stage in _DURABLE)
-        return self._run(stage, shard)
+            self.pair.rest()
 
     def _run(self, stage: str, shard: int) -> StageResult:
         if stage != "plan":
@@ -128,7 +143,7 @@ class Runner:
         if self.request.options.dry_run:
             return self._dry_run(stage)
         with self._open(stage, shard if stage == SHARDED else None) as session:
-            run = _run_of(session)
+            run = session.journal.find()
             if run is not None and run.status not in _MAY_BEGIN.get(stage, {run.status}):
                 raise JournalError(
                     f"{stage} cannot begin: the run is {run.status}", hint="start a new run, or clear a later task"
@@ -157,11 +172,13 @@ class Runner:
     def _skip_ahead(self, session: Session, stage: str) -> None:
         if not self.ahead:
             return
-        for later in takewhile(partial(has_nothing_to_do, session), _after(stage)):
-            result = _FUNCTIONS[later](session)
-            session.journal.pass_stage(later, {**result.data, "summary": result.summary})
+        idle = takewhile(partial(has_nothing_to_do, session), _after(stage))
+        results = {later: _FUNCTIONS[later](session) for later in idle}
+        if results:
+            session.journal.pass_stages({s: {**r.data, "summary": r.summary} for s, r in results.items()})
+        for later, result in results.items():
             self.progress(f"{later}: {result.summary}")
-            self._skipped[later] = result
+        self._skipped |= results
 
     def cancel(self) -> None:
         """Cancel what runs in the database and close the sessions; for a task that is being killed."""
@@ -177,12 +194,18 @@ class Runner:
         with self.request.target.connect("look", read_only=True) as connection:
             yield connection
 
+    def report(self) -> dict[str, Any]:
+        """Return the record of the run as it is now."""
+        with self.looking() as connection:
+            known = self.pair.known(self.request.run_id) if self.pair is not None else None
+            return run_report(Journal(connection, self.request.run_id, known=known))
+
     def approvals(self) -> list[Approval]:
         """Return the approvals the stored plan needs that nobody has given yet."""
         if self.request.options.dry_run or "approve" in self._skipped:
             return []
         with self._open("approve") as session:
-            if _run_of(session) is None:
+            if session.journal.find() is None:
                 return []
             rows = session.side.execute(sqlfiles.block("queries/journal", "approvals"), {"run_id": session.run_id})
             given = {row[0] for row in rows}
@@ -191,7 +214,7 @@ class Runner:
     def record_approval(self, *, role: str, user: str, comment: str = "") -> None:
         """Record who approved. Raises PreCheckFailed when this person may not."""
         with self._open("approve") as session:
-            if _run_of(session) is None:
+            if session.journal.find() is None:
                 self._without_journal("approve")
             approval = next((a for a in before.needed_approvals(session) if a.role == role), None)
             if approval is None:
@@ -220,7 +243,7 @@ class Runner:
         if self.request.options.dry_run:
             return False
         with self._open(BACKFILL_DAG) as session:
-            run = _run_of(session)
+            run = session.journal.find()
             if run is None or run.status not in _CHANGING:
                 state = f"the run is {run.status}" if run else "it was never planned"
                 raise JournalError(f"no data to be filled: {state}", hint="start a new run, or clear a later task")
@@ -264,6 +287,8 @@ class Runner:
 
     def _finished(self, session: Session, stage: str) -> StageResult:
         """Run the stage's function and record how it ended, also when it fails."""
+        if self.pair is not None and stage in _DURABLE:
+            self.pair.durable(True)
         try:
             result = self._closed(session, stage) or _FUNCTIONS[stage](session)
         except Parked as parked:
@@ -276,7 +301,10 @@ class Runner:
             # Killed, or a bug: what the journal can still be told is told, and the error goes on.
             self._record(session, stage, "failed", {"error": f"{type(error).__name__}: {error}"})
             raise
-        return self._ended(session, result)
+        result = self._ended(session, result)
+        if self.pair is not None:
+            self.pair.durable(False)
+        return result
 
     def _ended(self, session: Session, result: StageResult) -> StageResult:
         """Record what a stage returned, and tell it."""
@@ -313,10 +341,10 @@ class Runner:
     def _record(self, session: Session, stage: str, status: str, result: dict[str, object]) -> None:
         """Write the stage's end on a session that still works; the stage may have lost or closed its own."""
         if not session.side.closed and not session.side.broken:
-            _write_end(session.side, session.run_id, stage, status, result)
+            _write_end(session.journal.on(session.side), stage, status, result)
             return
         with self.request.target.connect("record") as connection:
-            _write_end(connection, session.run_id, stage, status, result)
+            _write_end(session.journal.on(connection), stage, status, result)
 
     def _keep_order(self, run: RunRow, done: Mapping[str, StageRow], stage: str) -> None:
         """Raise JournalError when an earlier stage is missing, or the change's files are not the planned ones."""
@@ -356,12 +384,7 @@ def _has_begun(journal: Journal, stage: str) -> bool:
     return journal.run.status == {"migrate": "running", "contract": "contracting"}[stage]
 
 
-def _write_end(connection: Connection, run_id: UUID, stage: str, status: str, result: dict[str, object]) -> None:
+def _write_end(journal: Journal, stage: str, status: str, result: dict[str, object]) -> None:
     """Write a stage's end; a plan that was refused before there was a journal has none."""
-    if registry.is_installed(connection):
-        Journal(connection, run_id).finish_stage(stage, status, result)
-
-
-def _run_of(session: Session) -> RunRow | None:
-    """Return the run's row, or None when there is no registry or no such run."""
-    return find_run(session.side, session.run_id)
+    if registry.is_installed(journal.connection):
+        journal.finish_stage(stage, status, result)

@@ -17,8 +17,9 @@ from schema_change.core.database import Connection, Target, terminate_quietly
 from schema_change.core.execution.locks import LockSafeExecutor, LockSettings
 from schema_change.core.execution.steps import StepRunner
 from schema_change.core.execution.waiting import Parking
-from schema_change.core.journal.fence import fenced
+from schema_change.core.journal.fence import fenced, release_fence, take_fence
 from schema_change.core.journal.journal import Journal
+from schema_change.core.journal.known import Known
 from schema_change.core.model import Phase, Plan, Step
 from schema_change.core.stages.request import Options, Request
 from schema_change.core.surroundings.hooks import HookRunner
@@ -92,13 +93,18 @@ _TRUSTED_S = 5.0
 
 
 class Pair:
-    """Both sessions on a target, kept for all stages of the runs of one process; a lost one is opened anew."""
+    """Both sessions on a target, kept for all stages of the runs of one process; a lost one is opened anew.
+
+    So is the fence of the run at work, from one stage to the next, with what is known of its journal.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self._open: dict[str, Connection] = {}
         self._used: dict[str, float] = {}
         self._durable = True
+        self._held: tuple[Connection, UUID] | None = None
+        self._known = Known()
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +127,26 @@ class Pair:
     def side(self) -> Connection:
         """Return the session that looks, and records failures."""
         return self._session("apply:side")
+
+    def known(self, run_id: UUID) -> Known:
+        """Return what is known of a run: nothing yet, unless its fence is held since the stage before."""
+        if self._held != (self.work, run_id):
+            self.rest()
+            self._known = Known(self.work)
+        return self._known
+
+    def hold(self, run_id: UUID) -> None:
+        """Take the fence of a run and keep it. Raises OwnershipError while somebody else is at work on it."""
+        if self._held is None:
+            take_fence(self.work, run_id)
+            self._held = (self.work, run_id)
+
+    def rest(self) -> None:
+        """Give the fence back, if one is held: the run has ended, waits, or has failed."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._known.forget()
+            release_fence(*held)
 
     def durable(self, wanted: bool) -> None:
         """Say whether a commit waits for the disk.
@@ -193,10 +219,14 @@ def open_session(
     """
     target = target or request.target
     run_id = run_id or request.run_id
+    if pair is not None and shard is not None:
+        pair.rest()  # the shards share the fence
     with _sessions(target, purpose, pair, request.options.dry_run) as (work, side):
         options = request.options
         settings = LockSettings(options.lock_timeout_ms, options.lock_wait_s, options.terminate_blockers)
-        journal = Journal(work, run_id, request.requested_by)
+        # Shards write each other's journal.
+        known = Known() if shard is not None else pair.known(run_id) if pair is not None else Known(work)
+        journal = Journal(work, run_id, request.requested_by, known)
         runner = StepRunner(
             work=work,
             side=side,
@@ -221,6 +251,10 @@ def open_session(
         )
         session = Session(request, target, work, side, journal, runner, note)
         opened(session)
+        if pair is not None and shard is None:
+            pair.hold(run_id)
+            yield session
+            return
         with fenced(work, run_id, shared=shard is not None):
             yield session
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
+from upath import UPath
 
 from schema_change.core.backup.checksums import TableChecksum
 from schema_change.core.errors import ValidationFailed
@@ -16,7 +18,7 @@ from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
 from schema_change.core.surroundings.sentinels import compare, measure
 from schema_change.core.surroundings.watch import bad, look_around
-from schema_change.core.validation.gx import CheckOutcome, ValidationOutcome, run_suites
+from schema_change.core.validation.outcomes import CheckOutcome, ValidationOutcome
 from schema_change.core.validation.results import store_results
 from schema_change.core.validation.suites import Suite, load_suite, suite_from_operations
 from schema_change.core.wording import counted
@@ -30,13 +32,7 @@ def validate(session: Session) -> StageResult:
     suites = _suites(session)
     outcome = ValidationOutcome(())
     if suites:
-        outcome = run_suites(
-            session.target,
-            suites,
-            docs=session.request.folder / "docs",
-            run_name=str(session.run_id),
-            parameters=_rows_before(session),
-        )
+        outcome = _run_suites(session, suites, docs=session.request.folder / "docs", parameters=_rows_before(session))
         store_results(session.work, outcome.outcomes, run_id=str(session.run_id), dag_id=session.request.requested_from)
     data = _describe(outcome)
     if outcome.blocking:
@@ -94,7 +90,7 @@ def check_agreement(session: Session) -> None:
     if not wanted:
         return
     suites = suite_from_operations(change_of(session).id, wanted)
-    outcome = run_suites(session.target, suites, docs=None, run_name=str(session.run_id))
+    outcome = _run_suites(session, suites, docs=None)
     if outcome.blocking:
         raise ValidationFailed(
             "since validate: " + "; ".join(map(_line, outcome.blocking)),
@@ -107,12 +103,23 @@ def run_verify_script(session: Session) -> None:
     """Run the verify.sql of a raw change in a transaction that is rolled back; any error fails."""
     stored = session.journal.run.change.get("operations", [])
     scripts = [Sql.model_validate(item["sql"]) for item in stored if "sql" in item]
+    if not scripts:
+        return
     try:
         with session.work.transaction(force_rollback=True):
             for statement in (s for script in scripts for s in script.verify_statements()):
                 session.work.execute(statement.encode())
     except psycopg.Error as error:
         raise ValidationFailed(f"verify.sql: {str(error).strip()}", hint="the run is rolled back") from error
+
+
+def _run_suites(
+    session: Session, suites: Sequence[Suite], *, docs: UPath | None, parameters: Mapping[str, Any] | None = None
+) -> ValidationOutcome:
+    # Importing it takes longer than all else that a change without expectations needs.
+    from schema_change.core.validation.gx import run_suites  # noqa: PLC0415
+
+    return run_suites(session.target, suites, docs=docs, run_name=str(session.run_id), parameters=parameters)
 
 
 def _rows_before(session: Session) -> dict[str, int]:

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-from jsonschema import Draft202012Validator
-
 from schema_change.core.surroundings.environment import expanded, values_in, without_secrets
 from schema_change.core.surroundings.models import HttpCall, Metric
 
@@ -38,18 +35,27 @@ class Reply:
     took_ms: float
 
 
+class NoAnswer(Exception):
+    """There was no answer to a request, or not all of it."""
+
+
 def send(method: str, url: str, *, timeout_s: float, headers: Mapping[str, str], **more: Any) -> Reply:
-    """Send one request and read its answer. Raises httpx.HTTPError, also when the answer does not end in time."""
+    """Send one request and read its answer. Raises NoAnswer, also when the answer does not end in time."""
+    import httpx  # noqa: PLC0415 - most changes call nobody, and it takes a while to import
+
     started = time.monotonic()
     body = bytearray()
-    with _unlogged(), httpx.stream(method, url, headers=headers, timeout=timeout_s, **more) as response:
-        # The time-out of httpx begins anew with every piece that comes.
-        for piece in response.iter_bytes():
-            body += piece
-            if len(body) > _MAX_BYTES:
-                raise httpx.DecodingError(f"the answer has more than {_MAX_BYTES >> 20} MB")
-            if time.monotonic() - started > timeout_s:
-                raise httpx.ReadTimeout(f"the answer was not complete after {timeout_s:g} s")
+    try:
+        with _unlogged(), httpx.stream(method, url, headers=headers, timeout=timeout_s, **more) as response:
+            # The time-out of httpx begins anew with every piece that comes.
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > _MAX_BYTES:
+                    raise NoAnswer(f"the answer has more than {_MAX_BYTES >> 20} MB")
+                if time.monotonic() - started > timeout_s:
+                    raise NoAnswer(f"the answer was not complete after {timeout_s:g} s")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoAnswer(str(error) or type(error).__name__) from error
     took_ms = (time.monotonic() - started) * 1000
     return Reply(response.status_code, body.decode(response.encoding or "utf-8", errors="replace"), took_ms)
 
@@ -83,8 +89,8 @@ def call(request: HttpCall) -> Answer:
             json=request.body,
             follow_redirects=False,
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Answer(ok=False, message=safe(f"no answer: {error or type(error).__name__}", request))
+    except NoAnswer as error:
+        return Answer(ok=False, message=safe(f"no answer: {error}", request))
     said = f"{reply.status} in {reply.took_ms:.0f} ms"
     problem = _problem(request, reply)
     return Answer(ok=problem is None, message=safe(f"{said}, but {problem}" if problem else said, request))
@@ -112,5 +118,7 @@ def _misfit(request: HttpCall, schema: dict[str, Any], reply: Reply) -> str | No
         body = json.loads(reply.text)
     except ValueError:
         return f"expected JSON: {safe(reply.text, request)[:_SHOWN]}"
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - as httpx
+
     error = next(iter(Draft202012Validator(schema).iter_errors(body)), None)
     return None if error is None else f"{error.json_path} does not fit: {safe(error.message, request)[:_SHOWN]}"

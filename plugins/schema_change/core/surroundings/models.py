@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schema_change.core.fields import Text, TimeZone
@@ -45,6 +43,8 @@ def _url(url: str) -> str:
 
 
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - few changes have one
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:

@@ -6,10 +6,8 @@ import json
 import math
 from typing import Any
 
-import httpx
-
 from schema_change.core.surroundings.environment import expanded
-from schema_change.core.surroundings.http import Answer, safe, send
+from schema_change.core.surroundings.http import Answer, NoAnswer, safe, send
 from schema_change.core.surroundings.models import Metric
 
 _SHOWN = 3
@@ -25,8 +23,8 @@ def ask(check: Metric) -> Answer:
         if answer["status"] != "success":
             return Answer(ok=False, message=safe(f"Prometheus refused: {answer.get('error', answer)}", check))
         values = _values(answer["data"])
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Answer(ok=False, message=safe(f"no answer: {error or type(error).__name__}", check))
+    except NoAnswer as error:
+        return Answer(ok=False, message=safe(f"no answer: {error}", check))
     except (ValueError, KeyError, TypeError):
         return Answer(ok=False, message=f"{reply.status}, but no answer that Prometheus would give")
     if not values:
