@@ -113,7 +113,9 @@ class Pair:
         self.forget()
 
     def forget(self) -> None:
-        """Close both sessions; the next stage opens new ones."""
+        """Close both sessions, which gives the fence back; the next stage opens new ones."""
+        self._held = None
+        self._known.forget()
         for connection in self._open.values():
             connection.close()
         self._open.clear()
