@@ -40,7 +40,7 @@ INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND t.relname = c.relname AND
 -- name: around
 -- The relations asked for with what their definition, or whose definition, names them: (oid, surrounded). Surrounded are
 -- they themselves and their family of parents, partitions and heirs; beside them are foreign keys' other ends, views (and
--- views of views), and tables with a rule or policy that looks at them.
+-- views of views), tables with a rule or policy that looks at them, and those that their own rules and policies look at.
 WITH RECURSIVE family (oid) AS (
     SELECT unnest(%(oids)s::oid[])
     UNION
@@ -85,6 +85,18 @@ UNION ALL
     SELECT k.confrelid, false
     FROM family AS f
     INNER JOIN pg_constraint AS k ON f.oid = k.conrelid AND k.confrelid <> 0
+    UNION
+    SELECT d.refobjid, false
+    FROM family AS f
+    INNER JOIN pg_policy AS y ON f.oid = y.polrelid
+    INNER JOIN pg_depend AS d
+        ON y.oid = d.objid AND d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
+    UNION
+    SELECT d.refobjid, false
+    FROM family AS f
+    INNER JOIN pg_rewrite AS r ON f.oid = r.ev_class AND r.rulename <> '_RETURN'
+    INNER JOIN pg_depend AS d
+        ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
     EXCEPT
     SELECT f.oid, false
     FROM family AS f

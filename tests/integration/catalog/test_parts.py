@@ -13,6 +13,8 @@ from schema_change.core.catalog.model import Catalog, Unread
 from schema_change.core.catalog.read import on_catalog, read_around, read_catalog
 from schema_change.core.database import Connection
 from schema_change.core.names import Table
+from schema_change.core.operations.base import PlanContext
+from schema_change.core.operations.rename_table import RenameTable
 
 SHOP = """
 CREATE TABLE parent (id integer PRIMARY KEY, name text);
@@ -70,6 +72,27 @@ def test_a_part_says_the_same_as_the_whole(shop: Connection) -> None:
     for scope in (names("parent"), names("parent", "child", "missing"), names("part", "part_1")):
         assert read_catalog(shop, scope) == Catalog(whole.server_version, dict(whole.restricted(scope).relations))
         assert read_catalog(shop, scope).fingerprint == whole.restricted(scope).fingerprint
+
+
+def test_a_part_gives_a_renamed_table_the_scope_that_the_whole_gives(shop: Connection) -> None:
+    """What names the table is in it, and nothing that names another one whose name begins the same."""
+    shop.execute("""
+        CREATE TABLE looked_at (id integer);
+        CREATE POLICY looks ON parent USING (EXISTS (SELECT FROM looked_at));
+        CREATE TABLE logged (id integer);
+        CREATE RULE logs AS ON INSERT TO parent DO ALSO INSERT INTO logged VALUES (1);
+        CREATE TABLE parenthood (id integer);
+        CREATE TABLE watched (id integer);
+        CREATE POLICY alike ON watched USING (EXISTS (SELECT FROM parenthood));
+    """)
+
+    def scope(catalog: Catalog) -> set[Table]:
+        renaming = RenameTable.model_validate({"table": "parent", "to": "ancestor"})
+        return set(renaming.plan(catalog, PlanContext("1", live=catalog)).touched)
+
+    near = on_catalog(shop, names("parent"), scope)
+    assert near == names("ancestor", "child", "names", "of_the_type", "ruled", "looked_at", "logged")
+    assert scope(read_catalog(shop)) == near
 
 
 def test_what_was_not_read_is_never_taken_for_missing(shop: Connection) -> None:

@@ -320,6 +320,21 @@ def test_nasty_names_serial_and_composite_key(bench: Bench, rows: Rows) -> None:
     assert rows("""INSERT INTO "S"."Select two" ("Key") VALUES ('last') RETURNING number""") == [(502,)]
 
 
+def test_a_key_that_is_only_spelled_another_way_is_handed_over(bench: Bench, rows: Rows) -> None:
+    rows("CREATE EXTENSION citext")
+    rows("CREATE TABLE city (name citext PRIMARY KEY, people integer)")
+    rows("INSERT INTO city SELECT 'c' || g, g FROM generate_series(1, 10) g")
+    columns = [{"name": name, "from": name} for name in ("name", "people")]
+    forward(start(bench, {"table": "city", "to": "town", "columns": columns}), *BEGUN, "backfill", "cutover")
+    rows("UPDATE city SET name = 'C1' WHERE people = 1")
+    rows("UPDATE town SET name = 'C2', people = 20 WHERE people = 2")
+    for table in ("city", "town"):
+        assert rows(f"SELECT name::text, people FROM {table} WHERE name IN ('c1', 'c2') ORDER BY people") == [
+            ("C1", 1),
+            ("C2", 20),
+        ]
+
+
 def test_what_comes_behind_it_is_done_to_the_new_version(features: Bench, rows: Rows) -> None:
     rows("CREATE TABLE city (name text PRIMARY KEY)")
     rows("INSERT INTO city SELECT 'P' || g FROM generate_series(0, 49) g")

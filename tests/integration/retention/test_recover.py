@@ -125,6 +125,19 @@ def test_rows_of_a_table_whose_name_is_taken_are_merged(bench: Bench, connection
     assert rows("SELECT station FROM readings WHERE id = 1") == [("new",)]
 
 
+def test_a_value_that_a_collation_calls_equal_is_another_value(bench: Bench, rows: Rows, any_case: str) -> None:
+    rows(f"ALTER TABLE readings ADD COLUMN tag text COLLATE {any_case}")
+    rows("UPDATE readings SET tag = 'a' WHERE id <= 3")
+    lands(bench, [{"drop_column": {"table": "readings", "column": "tag"}}])
+    rows(f"ALTER TABLE readings ADD COLUMN tag text COLLATE {any_case}")
+    rows("UPDATE readings SET tag = CASE id WHEN 1 THEN 'A' ELSE 'a' END WHERE id <= 2")
+    result = recover(bench.target)
+    assert [(c.why, c.rows, c.sample[0]) for c in result.conflicts] == [
+        ("the column has another value now", 1, "id = 1")
+    ]
+    assert rows('SELECT id, tag COLLATE "C" FROM readings WHERE id <= 3 ORDER BY id') == [(1, "A"), (2, "a"), (3, "a")]
+
+
 def test_deleted_rows_come_back(bench: Bench, connection: Connection, rows: Rows) -> None:
     before = rows("SELECT * FROM readings ORDER BY id")
     connection.execute("CREATE TABLE station (code text PRIMARY KEY); INSERT INTO station VALUES ('S1'), ('S2')")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from psycopg import sql
 from pydantic import Field
 
-from schema_change.core.catalog.model import Catalog, Column, Relation
+from schema_change.core.catalog.model import Catalog, Column, Relation, Use
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import TableName
 from schema_change.core.model import LockMode, Phase, Step
@@ -153,11 +153,16 @@ def _shown_in(catalog: Catalog, relation: Relation) -> tuple[Table, ...]:
         for r in catalog.around(relation.table)
         if r.table in related
         or any(c.references == relation.table for c in r.constraints)
-        or any(name in u.name for u in r.uses)
+        or any(_is_part_of(u, name) for u in r.uses)
         or any(u.kind in {"view", "materialized view"} and u.name == shown(r.table) for u in relation.uses)
-        or any(name in d for d in (*r.policies, *r.rules))
+        or any(_is_part_of(u, shown(r.table)) for u in relation.uses)
     ]
     return tuple(t for t in found if t != relation.table)
+
+
+def _is_part_of(use: Use, table: str) -> bool:
+    """Tell whether something is made of a relation that is a policy, rule or foreign key of this table."""
+    return use.kind in {"policy", "rule", "foreign key"} and use.name.endswith((f" on {table}", f" of {table}"))
 
 
 def _notices(catalog: Catalog, relation: Relation, new: Table) -> list[str]:

@@ -17,7 +17,7 @@ from schema_change.core import sqlfiles
 from schema_change.core.catalog.model import Catalog, Relation
 from schema_change.core.model import Backfill, Batch, DataCheck, LockMode, Phase, Step
 from schema_change.core.names import Table, hashed_name
-from schema_change.core.recipes import conversion, links, raw, text, triggers, unique
+from schema_change.core.recipes import conversion, raw, text, triggers, unique
 
 _AND, _COMMA = sql.SQL(" AND "), sql.SQL(", ")
 _NEW_ROW, _THEIRS = "schema_change_new", "schema_change_theirs"
@@ -217,13 +217,17 @@ def _parts(versions: Versions) -> Iterable[_Part]:
 def _follow(ours: Table, theirs: Table, key: tuple[tuple[str, str], ...], values: tuple[Value, ...]) -> sql.Composed:
     """Return the body of the trigger on ``ours`` that writes ``theirs``; ``key`` pairs ours with theirs."""
     keys = [sql.SQL("{} = {}").format(sql.Identifier(t), sql.SQL("NEW.{}").format(sql.Identifier(o))) for o, t in key]
+    new, old = (
+        _COMMA.join(row.format(sql.Identifier(o)) for o, _ in key) for row in (sql.SQL("NEW.{}"), sql.SQL("OLD.{}"))
+    )
     update = _COMMA.join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(v.column)) for v in values)
     return sqlfiles.block(_FILE, "follow_body").format(
         theirs=theirs.identifier,
         same_key=_AND.join(
             sql.SQL("{} = OLD.{}").format(sql.Identifier(_THEIRS, t), sql.Identifier(o)) for o, t in key
         ),
-        key_kept=links.key_kept(o for o, _ in key),
+        # Byte by byte: a key that its type or collation calls the same may be spelled another way now.
+        key_kept=sql.SQL("(ROW({})::record *= ROW({})::record)").format(new, old),
         new_key=_COMMA.join(keys),
         columns=_COMMA.join(sql.Identifier(c) for c in (*(t for _, t in key), *(v.column for v in values))),
         values=_COMMA.join([*(sql.Identifier(ours.name, o) for o, _ in key), *map(_assigned, values)]),

@@ -81,7 +81,7 @@ def index_by_key(kept: KeptData) -> sql.Composed:
 def other_values(kept: KeptData) -> Found:
     """Return the rows whose column has another value than the kept one."""
     pair = (sql.Identifier(name, kept.column_name) for name in (_LIVE, kept.kept_name))
-    return _found(kept, _exists(kept, sql.SQL("{}::text IS DISTINCT FROM {}::text").format(*pair)))
+    return _found(kept, _exists(kept, sql.SQL("{} IS DISTINCT FROM {}").format(*map(_as_text, pair))))
 
 
 def without_row(kept: KeptData) -> Found:
@@ -91,11 +91,13 @@ def without_row(kept: KeptData) -> Found:
 
 def other_rows(kept: KeptData, columns: tuple[str, ...]) -> Found:
     """Return the kept rows whose key another row has."""
-    live, ours = (
-        _COMMA.join(sql.SQL("{}::text").format(sql.Identifier(name, c)) for c in columns)
-        for name in (_LIVE, kept.kept_name)
-    )
+    live, ours = (_COMMA.join(_as_text(sql.Identifier(name, c)) for c in columns) for name in (_LIVE, kept.kept_name))
     return _found(kept, _exists(kept, sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(live, ours)))
+
+
+def _as_text(column: sql.Composable) -> sql.Composed:
+    """Return a column's value for a comparison: its own collation may call different texts equal."""
+    return sql.SQL('{}::text COLLATE pg_catalog."C"').format(column)
 
 
 def _walk(kept: KeptData, tail: sql.Composed, pending: sql.Composable) -> Backfill:
