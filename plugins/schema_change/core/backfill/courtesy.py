@@ -14,7 +14,7 @@ from schema_change.core.backfill.pace import BatchSize
 from schema_change.core.database import Connection
 
 #: How long (ms) a batch takes while others are at work, and how many times as long the rest behind it is.
-_BATCH_MS, _REST = 10, 1.0
+_BATCH_MS, _REST = 5, 2.0
 
 
 class Courtesy:
