@@ -241,7 +241,7 @@ def _result(bench: Bench, rate: float, turns: dict[str, list[Turn]]) -> Result:
         [
             "No write of the application was lost or overwritten: every row was compared after every turn.",
             "The load's rate is half of the closed-loop throughput of its clients, measured at the start.",
-            f"The window begins {_BEGIN_S:g} s after the contender, which is shown apart: one stall of it would be the whole p99.",
+            f"The window begins {_BEGIN_S:g} s after the contender: one stall of its beginning would be the whole p99.",
             "The quiet window after a contender has the new column's trigger, and the dead rows it left behind.",
             f"The last turn of ours took {last.seconds:.1f} s for {last.part:.1%} of {bench.rows:,} rows.",
         ],

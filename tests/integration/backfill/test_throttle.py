@@ -215,7 +215,7 @@ def test_every_reason_is_given(numbers: Filling, watch: Watch) -> None:
 def test_a_backfill_keeps_to_the_wal_it_may_write(numbers: Filling) -> None:
     numbers.connection.execute("ALTER TABLE numbers ADD COLUMN pad text")
     fill = Backfill(NUMBERS, column="pad", expression="repeat('x', 1500)", pending="pad IS NULL", key=("id",))
-    settings = BackfillSettings(min_rows=50, max_rows=50, throttle=ThrottleSettings(interval_s=0.02, wal_mb_per_s=2))
+    settings = BackfillSettings(min_rows=10, max_rows=10, throttle=ThrottleSettings(interval_s=0.02, wal_mb_per_s=2))
     before, started = numbers.one("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"), time.monotonic()
     assert numbers.run(fill, settings, seq=2) == 1000
     written = float(numbers.one("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')") - before) / MB
