@@ -33,10 +33,14 @@ class BatchSize:
             self.rows = max(round(max(wanted, self.rows / 2)), min(self._min, self.rows), 1)
 
     def aim(self, target_ms: int) -> None:
-        """Follow another target from now on; a shorter one counts at once, a longer one is grown to."""
+        """Follow another target from now on; a shorter one counts at once, a longer one is grown to.
+
+        Not below the minimum: what a batch costs whatever its size would make it smaller and smaller.
+        """
         self._target_s = target_ms / 1000
         if self._per_second is not None:
-            self.rows = max(1, min(self.rows, round(self._per_second * self._target_s)))
+            least = min(self._min, self.rows)
+            self.rows = max(least, min(self.rows, round(self._per_second * self._target_s)))
 
     def halve(self) -> None:
         """React to a time-out, a deadlock or a serialization failure; may go below the minimum, down to one row."""

@@ -84,3 +84,12 @@ def test_a_shorter_target_counts_at_once_and_a_longer_one_is_grown_to() -> None:
     assert size.rows == 250
     size.learn(250, 0.025)
     assert size.rows == 500
+
+
+def test_what_every_batch_costs_does_not_make_batches_ever_smaller() -> None:
+    """A batch of any size takes 6 ms here, and a short target asks for 5."""
+    size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
+    for _ in range(50):
+        size.aim(5)
+        size.learn(size.rows, 0.006 + size.rows * 1e-5)
+    assert size.rows == 100
