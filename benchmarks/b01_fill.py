@@ -109,7 +109,7 @@ def run(bench: Bench) -> list[Result]:
                 "the loop": seen.contender("the loop", filling.add_column, seen.loop, to_the_end=False),
             },
             bench.rounds,
-            only={"pgroll without waiting": 2},
+            only={"pgroll without waiting": 1, "two UPDATEs": 3},
             between=filling.copy,
             say=bench.say,
         )
