@@ -35,12 +35,15 @@ class BatchSize:
     def aim(self, target_ms: int) -> None:
         """Follow another target from now on; a shorter one counts at once, a longer one is grown to.
 
-        Not below the minimum: what a batch costs whatever its size would make it smaller and smaller.
+        Not below the minimum: what a batch costs whatever its size would make it smaller and smaller. How many rows a
+        shorter target has time for is not known before the first batch, which then has the fewest.
         """
-        self._target_s = target_ms / 1000
+        shorter, self._target_s = target_ms / 1000 < self._target_s, target_ms / 1000
+        least = min(self._min, self.rows)
         if self._per_second is not None:
-            least = min(self._min, self.rows)
             self.rows = max(least, min(self.rows, round(self._per_second * self._target_s)))
+        elif shorter:
+            self.rows = least
 
     def halve(self) -> None:
         """React to a time-out, a deadlock or a serialization failure; may go below the minimum, down to one row."""

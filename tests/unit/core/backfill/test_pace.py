@@ -74,10 +74,8 @@ def test_only_done_is_everything() -> None:
 
 def test_a_shorter_target_counts_at_once_and_a_longer_one_is_grown_to() -> None:
     size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
-    size.aim(25)
-    assert size.rows == 1_000
     size.learn(1_000, 0.1)
-    assert size.rows == 500
+    assert size.rows == 2_000
     size.aim(25)
     assert size.rows == 250
     size.aim(500)
@@ -92,4 +90,12 @@ def test_what_every_batch_costs_does_not_make_batches_ever_smaller() -> None:
     for _ in range(50):
         size.aim(5)
         size.learn(size.rows, 0.006 + size.rows * 1e-5)
+    assert size.rows == 100
+
+
+def test_the_first_batch_that_gives_way_is_the_smallest() -> None:
+    size = BatchSize(1_000, target_ms=500, min_rows=100, max_rows=50_000)
+    size.aim(500)
+    assert size.rows == 1_000
+    size.aim(5)
     assert size.rows == 100
