@@ -243,7 +243,6 @@ class _Filler:
         clock = Clock()
         upper, part = self.checkpoint.upper, None
         watch = Watch(self.side, self.work.info.backend_pid, self.settings.lock_timeout_ms / 1000 * 0.4)
-        started = time.monotonic()
         try:
             with watch, self.work.transaction():
                 if not self._begin(clock):
@@ -251,6 +250,8 @@ class _Filler:
                 if upper is not None:
                     clock.start("find the end of the batch", self.settings.statement_ms)
                     part = self.turns.next(self.work, self.checkpoint.position, upper, self._rows_wanted())
+                # From here on rows are locked; what came before is the same for a batch of any size.
+                started = time.monotonic()
                 next_checkpoint = self._fill_part(clock, part)
         except psycopg.Error as error:
             self.turns.forget()
