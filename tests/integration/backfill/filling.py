@@ -9,8 +9,22 @@ from schema_change.core.backfill.engine import BackfillSettings, Progress, run_b
 from schema_change.core.backfill.throttle import ThrottleSettings
 from schema_change.core.database import Connection, Target
 from schema_change.core.model import Backfill
+from schema_change.core.names import Table
 
+NUMBERS = Table("public", "numbers")
 SMALL = BackfillSettings(min_rows=10, max_rows=10, throttle=ThrottleSettings(interval_s=0.02))
+
+
+def doubled(**changes: Any) -> Backfill:
+    """Fill c of table numbers with twice the id."""
+    parts: dict[str, Any] = {
+        "table": NUMBERS,
+        "column": "c",
+        "expression": "numbers.id * 2",
+        "pending": "c IS NULL",
+        "key": ("id",),
+    }
+    return Backfill(**{**parts, **changes})
 
 
 @dataclass

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import psycopg
 import pytest
@@ -16,21 +15,7 @@ from schema_change.core.database import Connection
 from schema_change.core.errors import BackfillError, ExecutionError, LockNotAvailable
 from schema_change.core.model import Backfill, Batch, NewRows
 from schema_change.core.names import Table
-from tests.integration.backfill.filling import Filling
-
-NUMBERS = Table("public", "numbers")
-
-
-def doubled(**changes: Any) -> Backfill:
-    """Fill c of table numbers with twice the id."""
-    parts: dict[str, Any] = {
-        "table": NUMBERS,
-        "column": "c",
-        "expression": "numbers.id * 2",
-        "pending": "c IS NULL",
-        "key": ("id",),
-    }
-    return Backfill(**{**parts, **changes})
+from tests.integration.backfill.filling import Filling, doubled
 
 
 @pytest.fixture

@@ -22,24 +22,10 @@ from schema_change.core.backfill.throttle import Sample, ThrottleSettings, Watch
 from schema_change.core.errors import BackfillError, ExecutionError
 from schema_change.core.execution.waiting import TransactionWait
 from schema_change.core.model import Backfill, Batch, NewRows
-from schema_change.core.names import Table
-from tests.integration.backfill.filling import SMALL, Filling
+from tests.integration.backfill.filling import NUMBERS, SMALL, Filling, doubled
 
-NUMBERS = Table("public", "numbers")
 ROWS = 3_000
 CUT = "SELECT array_agg(upper_bound ORDER BY shard) FROM schema_change.backfill"
-
-
-def doubled(**changes: Any) -> Backfill:
-    """Fill c of table numbers with twice the id."""
-    parts: dict[str, Any] = {
-        "table": NUMBERS,
-        "column": "c",
-        "expression": "numbers.id * 2",
-        "pending": "c IS NULL",
-        "key": ("id",),
-    }
-    return Backfill(**{**parts, **changes})
 
 
 def once_more() -> Backfill:

@@ -14,8 +14,8 @@ from schema_change.core.backfill.throttle import ThrottleSettings
 from schema_change.core.errors import BackfillError
 from schema_change.core.model import Backfill
 from schema_change.core.names import Table
-from tests.integration.backfill.filling import Filling
-from tests.integration.backfill.test_engine import KEYS, Killed, doubled, every_batch, kill_after, numbers
+from tests.integration.backfill.filling import Filling, doubled
+from tests.integration.backfill.test_engine import KEYS, Killed, every_batch, kill_after, numbers
 
 __all__ = ["every_batch", "numbers"]
 

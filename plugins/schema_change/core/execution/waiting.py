@@ -8,6 +8,7 @@ when the wait is over, telling it what it has waited for. It then begins as any 
 from __future__ import annotations
 
 import datetime as dt
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -63,8 +64,9 @@ class Waiting(BaseModel):
             connection.execute(sqlfiles.block("queries/locks", "session_settings"), bounds)
             return self._is_over(connection)
 
+    @abstractmethod
     def _is_over(self, connection: Connection) -> bool:
-        raise NotImplementedError
+        """Look with this session."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
