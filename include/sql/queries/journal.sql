@@ -31,7 +31,10 @@ ON CONFLICT (run_id) DO UPDATE SET
     catalog_before = excluded.catalog_before, fingerprint_before = excluded.fingerprint_before, error = NULL,
     status = 'planned', finished_at = NULL
 WHERE schema_change.run.status IN ('planned', 'stopped')
-RETURNING run_id;
+RETURNING
+    run_id, change_version, change_name, description, checksum, parent_checksum, files_sha256, conn_id, requested_by,
+    requested_from, options, change, status, risk, plan, catalog_before, fingerprint_before, fingerprint_after,
+    checksums_before, backup, error, started_at, finished_at;
 
 -- name: forget_earlier_plan
 WITH stages AS (DELETE FROM schema_change.stage WHERE run_id = %(run_id)s)
@@ -41,7 +44,8 @@ DELETE FROM schema_change.step WHERE run_id = %(run_id)s;
 -- name: insert_steps
 INSERT INTO schema_change.step (run_id, seq, phase, title, step)
 SELECT %(run_id)s, s.seq, s.step ->> 'phase', s.step ->> 'title', s.step
-FROM jsonb_array_elements(%(steps)s) WITH ORDINALITY AS s (step, seq);
+FROM jsonb_array_elements(%(steps)s) WITH ORDINALITY AS s (step, seq)
+RETURNING seq, step, status, rows, lock_attempts, error, started_at, finished_at, undone_at;
 
 -- name: get_run
 SELECT

@@ -50,13 +50,12 @@ class StageLine:
         self.stage = stage
         self.result = "failed"
         self.summary = ""
-        self._console = out()
         self._status: Status | None = None
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._status = self._console.status(self.stage)
+        if sys.stdout.isatty():
+            self._status = out().status(self.stage)
             self._status.start()
         return self
 
@@ -70,7 +69,7 @@ class StageLine:
         elif error is not None:
             self.summary = type(error).__name__
         took = duration(time.monotonic() - self._started)
-        self._console.print(f"{_MARKS[self.result]} {self.stage:<15} {took:>8}  {self.summary}")
+        print(f"{_MARKS[self.result]} {self.stage:<15} {took:>8}  {self.summary}", flush=True)
 
     def progress(self, line: str) -> None:
         """Show what the stage is at; its own summary comes at the end."""
@@ -79,7 +78,7 @@ class StageLine:
         if self._status is not None:
             self._status.update(f"{self.stage}: {line}")
         else:
-            self._console.print(f"    {line}")
+            print(f"    {line}", flush=True)
 
     def finish(self, status: str, summary: str) -> None:
         """Say how the stage ended."""

@@ -156,6 +156,24 @@ def server_version(connection: Connection) -> int:
     return connection.info.server_version
 
 
+@contextlib.contextmanager
+def pipelined(connection: Connection) -> Iterator[None]:
+    """Run a transaction in pipeline mode: it begins with its first statement and is committed with its last one.
+
+    ``Connection.transaction`` in a pipeline would wait for the answer to each of both. A statement whose answer is
+    wanted before the end is fetched from, or runs in a pipeline of its own inside this one.
+    """
+    try:
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            yield
+            connection.execute("COMMIT")
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+
+
 def terminate_quietly(connection: Connection) -> None:
     """Cancel what a session runs and close it; used when a task is killed."""
     with contextlib.suppress(psycopg.Error):

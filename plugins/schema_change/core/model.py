@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Self
+
+from pydantic_core import to_jsonable_python
 
 from schema_change.core.names import Table
 
@@ -360,4 +361,4 @@ class Plan:
 
 def to_json(value: Any) -> Any:
     """Return a dataclass as plain JSON data."""
-    return dataclasses.asdict(value)
+    return to_jsonable_python(value)

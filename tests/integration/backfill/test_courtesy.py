@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from psycopg import sql
 from schema_change.core.backfill.courtesy import Courtesy
 from schema_change.core.backfill.engine import BackfillSettings
 from schema_change.core.backfill.pace import BatchSize
+from schema_change.core.backfill.throttle import ThrottleSettings
 from schema_change.core.database import Connection
 from schema_change.core.model import Backfill
 from schema_change.core.names import Table
@@ -57,6 +59,13 @@ def test_while_others_are_at_work_batches_are_short(numbers: Filling, applicatio
         application.cancel_safe()
     assert not failures
     assert numbers.seen[-1].batches >= 4
+
+
+def test_asked_not_to_give_way_it_does_not(numbers: Filling, application: Connection) -> None:
+    application.execute("SELECT 1")  # within the last second, and in a transaction since
+    settings = replace(SETTINGS, throttle=ThrottleSettings(give_way=False))
+    assert numbers.run(SLOW, settings) == 100
+    assert numbers.seen[-1].batches == 3
 
 
 def test_whom_we_may_not_look_at_is_taken_to_be_at_work(numbers: Filling, application: Connection) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from schema_change.core import sqlfiles
 from schema_change.core.backfill.checkpoint import Checkpoint, Position
@@ -24,7 +25,7 @@ from schema_change.core.backfill.shards import Shards, refuse_failed
 from schema_change.core.backfill.throttle import ThrottleSettings, Watcher
 from schema_change.core.backfill.turns import Part, Turns, pays
 from schema_change.core.backfill.undo import undo_rows
-from schema_change.core.database import Connection
+from schema_change.core.database import Connection, pipelined
 from schema_change.core.errors import BackfillError
 from schema_change.core.execution.blockers import Blocker, Watch, describe
 from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
@@ -207,7 +208,7 @@ class _Filler:
         self.turns = Turns(ranges, two=pays(self.work, self.backfill, ranges))
         self.checkpoint = self._load()
         self.size = BatchSize(self.checkpoint.batch_rows, settings.target_ms, settings.min_rows, settings.max_rows)
-        self.courtesy = Courtesy(self.side, self.size, settings.target_ms)
+        self.courtesy = Courtesy(self.side, self.size, settings.target_ms, wanted=settings.throttle.give_way)
         self.rows_per_second: int | None = None
         self._pause = f"backfill of {self.backfill.what} pauses"
         if earlier := parking.waited_before(self._pause):
@@ -244,12 +245,15 @@ class _Filler:
         upper, part = self.checkpoint.upper, None
         watch = Watch(self.side, self.work.info.backend_pid, self.settings.lock_timeout_ms / 1000 * 0.4)
         try:
-            with watch, self.work.transaction():
-                if not self._begin(clock):
-                    return False
+            # A short batch should cost little more than its rows: three answers are waited for, not seven, and a thread
+            # looks who is in the way only once somebody was.
+            with watch if self._retries.begun else contextlib.nullcontext(), pipelined(self.work):
+                begun = self._begin(clock)
                 if upper is not None:
                     clock.start("find the end of the batch", self.settings.statement_ms)
                     part = self.turns.next(self.work, self.checkpoint.position, upper, self._rows_wanted())
+                if not self._is_still_ours(begun):
+                    return False
                 # From here on rows are locked; what came before is the same for a batch of any size.
                 started = time.monotonic()
                 next_checkpoint = self._fill_part(clock, part)
@@ -265,13 +269,10 @@ class _Filler:
                 self.size.learn(part.rows, time.monotonic() - started)
         return True
 
-    def _begin(self, clock: Clock) -> bool:
-        """Set up the batch's transaction and lock our checkpoint; False when it had moved under us.
-
-        That happens when an earlier try was killed here while the server still finished its last batch.
-        """
+    def _begin(self, clock: Clock) -> psycopg.Cursor[TupleRow]:
+        """Set up the batch's transaction and lock our checkpoint; the answer is not waited for."""
         clock.start("the backfill's checkpoint")
-        row = self.work.execute(
+        return self.work.execute(
             sqlfiles.block("queries/backfill", "begin_batch"),
             {
                 "run_id": self.run_id,
@@ -280,7 +281,14 @@ class _Filler:
                 "lock_ms": self.settings.lock_timeout_ms,
                 "statement_ms": self.settings.statement_ms,
             },
-        ).fetchone()
+        )
+
+    def _is_still_ours(self, begun: psycopg.Cursor[TupleRow]) -> bool:
+        """Tell whether the checkpoint had not moved under us; if it had, read it anew.
+
+        That happens when an earlier try was killed here while the server still finished its last batch.
+        """
+        row = begun.fetchone()
         if row is not None and Position.from_json(row[0]) == self.checkpoint.position:
             return True
         self.checkpoint = self._load()

@@ -43,7 +43,7 @@ class Fill:
         """Fill one range, or the rows of one turn; return the rows updated. Part of the batch's transaction."""
         if (batch := self.backfill.batch) is not None:
             predicate = self.pending(after, upto, with_value=False)
-            return work.execute(sql.SQL("{}{}{}").format(sql.SQL(batch.head), predicate, sql.SQL(batch.tail))).rowcount
+            return _rows(work, sql.SQL("{}{}{}").format(sql.SQL(batch.head), predicate, sql.SQL(batch.tail)))
         names = {
             "table": self.ranges.table.identifier,
             "column": sql.Identifier(self.backfill.column),
@@ -51,7 +51,7 @@ class Fill:
             "predicate": self.pending(after, upto, with_value=with_value, turn=turn),
         }
         if not self.backfill.remember:
-            return work.execute(sqlfiles.block("queries/backfill", "fill").format(**names)).rowcount
+            return _rows(work, sqlfiles.block("queries/backfill", "fill").format(**names))
         row = work.execute(
             sqlfiles.block("queries/backfill", "fill_and_remember").format(
                 **names,
@@ -117,6 +117,13 @@ def remaining(connection: Connection, backfill: Backfill) -> int:
         connection.execute(sqlfiles.block("queries/backfill", "first_settings"))
         row = connection.execute(block.format(table=backfill.table.identifier, predicate=predicate)).fetchone()
     return int(row[0]) if row else 0
+
+
+def _rows(work: Connection, statement: sql.Composed) -> int:
+    """Run a statement and return how many rows it wrote."""
+    with work.pipeline():  # in the pipeline of a batch, its answer is waited for here
+        cursor = work.execute(statement)
+    return cursor.rowcount
 
 
 def _bracketed(expression: str) -> sql.Composed:

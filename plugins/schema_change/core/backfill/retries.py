@@ -27,14 +27,20 @@ class Retries:
         self, what: str, wait_s: float, parking: Parking | None = None, backfill: tuple[UUID, int] | None = None
     ) -> None:
         self._what, self._wait_s, self._parking, self._backfill = what, wait_s, parking or Parking(), backfill
+        self._since: float | None = None
         self.over()
         self._before_s = self._parking.waited_before(what)
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether an earlier try of this batch was in vain."""
+        return self._since is not None or self._before_s > 0
 
     def over(self) -> None:
         """Forget the troubles: a batch went through."""
         self.data = 0
         self._before_s = 0.0
-        self._since: float | None = None
+        self._since = None
         self._pause = _FIRST_PAUSE_S
 
     def pause(self, error: psycopg.Error, blockers: tuple[Blocker, ...]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Self
 
 from schema_change.core.names import Table
@@ -314,6 +315,10 @@ def _json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_json(item) for item in value]
     if isinstance(value, (Relation, Column, Constraint, Index, Trigger, Table)):
-        fields = (f for f in dataclasses.fields(value) if not f.metadata.get("estimate"))
-        return {f.name: _json(getattr(value, f.name)) for f in fields}
+        return {name: _json(getattr(value, name)) for name in _fields(type(value))}  # type: ignore[arg-type] # a class is hashable
     return value
+
+
+@cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if not f.metadata.get("estimate"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -18,6 +19,8 @@ from schema_change.core.errors import JournalError, OwnershipError
 from schema_change.core.journal.known import Known
 from schema_change.core.model import Plan, Retired, Step, to_json
 from schema_change.core.names import Table
+
+_Row = TypeVar("_Row")
 
 FINAL = frozenset({"applied", "rolled_back", "restored", "stopped"})
 
@@ -161,6 +164,10 @@ class Journal:
     def _execute(self, name: str, **parameters: Any) -> psycopg.Cursor[Any]:
         return self.connection.execute(_sql(name), {"run_id": self.run_id, **parameters})
 
+    def _rows(self, row: type[_Row], name: str, **parameters: Any) -> list[_Row]:
+        with self.connection.cursor(row_factory=class_row(row)) as cursor:
+            return cursor.execute(_sql(name), {"run_id": self.run_id, **parameters}).fetchall()
+
     # -- the run --------------------------------------------------------------------------------------------------
 
     def record_plan(self, plan: Plan, **columns: Any) -> None:
@@ -169,22 +176,23 @@ class Journal:
         Raises JournalError when the run has already begun: its stored plan is what runs.
         """
         data = to_json(plan)
+        self._known.forget()
+        columns |= {
+            "plan": Jsonb({k: v for k, v in data.items() if k != "steps"}),
+            "risk": plan.risk.value,
+            "fingerprint_before": plan.fingerprint,
+        }
         with self.connection.pipeline(), self.connection.transaction():
-            stored = self._execute(
-                "insert_run",
-                plan=Jsonb({k: v for k, v in data.items() if k != "steps"}),
-                risk=plan.risk.value,
-                fingerprint_before=plan.fingerprint,
-                **columns,
-            )
-            if stored.fetchone() is None:
+            if not (stored := self._rows(RunRow, "insert_run", **columns)):
                 raise JournalError(
                     f"run {self.run_id} has begun; it cannot be planned again",
                     hint="clear the failed task and those after it, not the plan task",
                 )
             self._execute("forget_earlier_plan")
-            self._execute("insert_steps", steps=Jsonb(data["steps"]))
-            self._known.forget()
+            steps = sorted(self._rows(StepRow, "insert_steps", steps=Jsonb(data["steps"])), key=attrgetter("seq"))
+        self._known.keep("run", stored[0])
+        self._known.keep("steps", steps)
+        self._known.keep("stages", {})
 
     def find(self) -> RunRow | None:
         """Return the run's row; None when it was never planned, or there is no registry."""
@@ -251,23 +259,15 @@ class Journal:
 
     def stages(self) -> dict[str, StageRow]:
         """Return what the stages did so far, by name."""
-        return self._known.get("stages", lambda: {row.stage: row for row in self._stage_rows("get_stages")})
+        return self._known.get("stages", lambda: {row.stage: row for row in self._rows(StageRow, "get_stages")})
 
     def _write_stages(self, name: str, **parameters: Any) -> None:
-        written = {row.stage: row for row in self._stage_rows(name, **parameters)}
+        written = {row.stage: row for row in self._rows(StageRow, name, **parameters)}
         self._known.amend("stages", lambda stages: {**stages, **written})
-
-    def _stage_rows(self, name: str, **parameters: Any) -> list[StageRow]:
-        with self.connection.cursor(row_factory=class_row(StageRow)) as cursor:
-            return cursor.execute(_sql(name), {"run_id": self.run_id, **parameters}).fetchall()
 
     def steps(self) -> list[StepRow]:
         """Return the steps in order."""
-        return self._known.get("steps", self._read_steps)
-
-    def _read_steps(self) -> list[StepRow]:
-        with self.connection.cursor(row_factory=class_row(StepRow)) as cursor:
-            return cursor.execute(_sql("get_steps"), {"run_id": self.run_id}).fetchall()
+        return self._known.get("steps", lambda: self._rows(StepRow, "get_steps"))
 
     def set_step(
         self, seq: int, status: str, *, rows: int | None = None, lock_attempts: int = 0, error: str | None = None
@@ -307,11 +307,11 @@ class Journal:
             message=message,
             sql_statement=statement,
         )
+        self._known.forget("events")
 
     def events(self) -> list[EventRow]:
         """Return the audit trail of this run."""
-        with self.connection.cursor(row_factory=class_row(EventRow)) as cursor:
-            return cursor.execute(_sql("get_events"), {"run_id": self.run_id}).fetchall()
+        return self._known.get("events", lambda: self._rows(EventRow, "get_events"))
 
     # -- the version of a table -----------------------------------------------------------------------------------
 
@@ -333,6 +333,9 @@ class Journal:
 
     def claim(self, tables: Sequence[Table]) -> None:
         """Own the tables until the run ends. Raises OwnershipError naming the run that owns one already."""
+        owned = self._known.get("owned", frozenset[Table])
+        if owned.issuperset(tables):
+            return
         names = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
         with self.connection.pipeline(), self.connection.transaction():
             self._execute("claim_tables", **names)
@@ -344,6 +347,7 @@ class Journal:
                     f" since {since:%Y-%m-%d %H:%M}",
                     hint=f"wait for that run; if it is dead: schema-change reconcile --run {run_id}",
                 )
+        self._known.amend("owned", lambda owned: owned.union(tables))
 
     def others(self) -> dict[Table, UUID]:
         """Return the tables that other runs own."""
@@ -367,3 +371,4 @@ class Journal:
     def release(self) -> None:
         """Give the tables back."""
         self._execute("release_tables")
+        self._known.forget("owned")

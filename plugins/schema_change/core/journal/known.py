@@ -1,4 +1,4 @@
-"""What was read of a run's journal, kept while the run's fence is held: nobody else writes it then."""
+"""What was found out for a run, kept while its fence is held: nobody else writes its journal then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class Known:
-    """The parts of a journal by name; without ``work``, for who does not hold the fence, nothing is kept.
+    """Parts by name, mostly of the journal; without ``work``, for who does not hold the fence, nothing is kept.
 
     Nor is what is read or written inside a transaction of ``work``, which could still take it back.
     """
@@ -31,6 +31,11 @@ class Known:
         if self._settled:
             self._parts[part] = found
         return found
+
+    def keep(self, part: str, value: object) -> None:
+        """Take in a part that is known without being read."""
+        if self._settled:
+            self._parts[part] = value
 
     def amend(self, part: str, change: Callable[[Any], Any]) -> None:
         """Change a part that is kept as the database has just changed it."""

@@ -39,39 +39,56 @@ from schema_change.core.wording import counted
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """The guide as Markdown and as a self-contained page."""
+    """The guide as Markdown and as a self-contained page; ``of_plan`` is what the templates show of the plan alone."""
 
     markdown: str
     html: str
+    of_plan: Mapping[str, Any]
+
+    def after(self, checks: Sequence[CheckResult]) -> Guide:
+        """Return the guide of the same plan when more pre-checks have run."""
+        return _rendered(self.of_plan, checks)
 
 
 def render_guide(
     change: Change, plan: Plan, catalog: Catalog, checks: Sequence[CheckResult], history: History
 ) -> Guide:
     """Render the guide of a plan made on this catalog; ``checks`` are the pre-checks that have run so far."""
-    context = _context(change, plan, catalog, checks, history)
-    return Guide(templates.render("guide.md", **context), templates.render("guide.html", **context))
+    return _rendered(_of_plan(change, plan, catalog, history), checks)
 
 
-def _context(
-    change: Change, plan: Plan, catalog: Catalog, checks: Sequence[CheckResult], history: History
-) -> dict[str, Any]:
+def _rendered(of_plan: Mapping[str, Any], checks: Sequence[CheckResult]) -> Guide:
+    context = {**of_plan, **_of_checks(of_plan, checks)}
+    return Guide(templates.render("guide.md", **context), templates.render("guide.html", **context), of_plan)
+
+
+def _of_plan(change: Change, plan: Plan, catalog: Catalog, history: History) -> dict[str, Any]:
     draft = draft_of(change, catalog, plan)
-    impact = impact_of(draft)
-    done = {c.name: c for c in checks}
     steps = [_step(number, step, plan, catalog, history.seconds) for number, step in enumerate(plan.steps, start=1)]
     return {
         "change": change,
         "plan": plan,
         "server": catalog.server_version // 10000,
         "planned_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "history": history,
         "summary": _summary(draft),
-        "impact": impact,
+        "impact": impact_of(draft),
         "expected": history.expected(plan, catalog),
-        "checklist": list(_checklist(change, plan, impact["Downtime"], done, history)),
         "phases": [(p, _meaning(p, change), list(i)) for p, i in groupby(steps, key=lambda item: item["step"].phase)],
         "undo": rollback_steps(plan),
         "contracts": any(step.phase is Phase.CONTRACT for step in plan.steps),
+        "fills": any(step.backfill is not None for step in plan.steps),
+        "timetable": list(timetable(change)),
+        "verification": verification(change, plan),
+        "window": str(change.window) if change.window else "",
+    }
+
+
+def _of_checks(of_plan: Mapping[str, Any], checks: Sequence[CheckResult]) -> dict[str, Any]:
+    change, plan, impact, history = (of_plan[k] for k in ("change", "plan", "impact", "history"))
+    done = {c.name: c for c in checks}
+    return {
+        "checklist": list(_checklist(change, plan, impact["Downtime"], done, history)),
         # The check of that name says again what the findings are.
         "problems": sorted(
             (c for c in checks if c.status in _URGENT and c.name != "lint"), key=lambda c: _URGENT[c.status]
@@ -80,10 +97,6 @@ def _context(
         "passed": sum(c.status == "pass" for c in checks),
         "skipped": sum(c.status == "skipped" for c in checks),
         "fit": _fit(plan, done.get("data_fit")),
-        "fills": any(step.backfill is not None for step in plan.steps),
-        "timetable": list(timetable(change)),
-        "verification": verification(change, plan),
-        "window": str(change.window) if change.window else "",
     }
 
 

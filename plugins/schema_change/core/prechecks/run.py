@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg
 
@@ -51,12 +51,15 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def run_checks(context: CheckContext, *, cheap: bool = False) -> tuple[CheckResult, ...]:
-    """Run every check, or only the cheap ones; ordinary trouble becomes ``unknown`` with the reason.
+def run_checks(
+    context: CheckContext, *, cheap: bool = False, known: Iterable[CheckResult] = ()
+) -> tuple[CheckResult, ...]:
+    """Run every check whose result is not ``known``, or only the cheap ones; return all results in order.
 
-    Raises psycopg.OperationalError when the connection is lost.
+    Ordinary trouble becomes ``unknown`` with the reason. Raises psycopg.OperationalError when the connection is lost.
     """
-    return tuple(_run(check, context) for check in CHECKS if check.cheap or not cheap)
+    results = {result.name: result for result in known}
+    return tuple(results.get(c.name) or _run(c, context) for c in CHECKS if c.cheap or not cheap)
 
 
 def _run(check: Check, context: CheckContext) -> CheckResult:

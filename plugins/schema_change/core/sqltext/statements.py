@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from pglast import ast
 from pglast.enums import ObjectType, ReindexObjectType, TransactionStmtKind, VariableSetKind
@@ -114,6 +115,7 @@ class _State:
         return next(s.schema for s in self.settings if s.schema)
 
 
+@lru_cache(maxsize=256)  # planning, linting and the guide look at the same statements
 def split(script: str, *, verify: bool = False) -> tuple[Statement, ...]:
     """Return a script's statements. Raises SqlError, with the line, for what cannot be run.
 

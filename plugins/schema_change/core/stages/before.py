@@ -15,7 +15,7 @@ from schema_change.core.errors import BackupError, PreCheckFailed
 from schema_change.core.model import to_json
 from schema_change.core.planning.approval import Approval
 from schema_change.core.prechecks import raise_if_failed
-from schema_change.core.stages.plan import describe, prepare, reported
+from schema_change.core.stages.plan import describe, prepare_again, reported
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
 from schema_change.core.surroundings.sentinels import measure
@@ -115,7 +115,7 @@ def pre_check(session: Session) -> StageResult:
     ensure_approved(session)
     stored = session.plan()
     session.journal.claim(stored.written)
-    prepared = prepare(session, cheap=False)
+    prepared = prepare_again(session, stored)
     result = describe(session, prepared)
     with reported(result):
         raise_if_failed(prepared.checks)

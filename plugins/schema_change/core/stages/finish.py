@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pydantic_core import to_json
 
 from schema_change.core.errors import ChangeRolledBack, RollbackFailed
 from schema_change.core.report import render_report, run_report
@@ -16,7 +16,7 @@ def report(session: Session) -> StageResult:
     record = run_report(session.journal)
     folder = session.request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "report.json").write_bytes(to_json(record, indent=2) + b"\n")
     (folder / "report.html").write_text(render_report(record), encoding="utf-8")
     return StageResult("report", "done", f"{folder / 'report.html'}", {"folder": str(folder)})
 

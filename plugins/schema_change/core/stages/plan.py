@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from schema_change.core.catalog.model import Catalog
-from schema_change.core.catalog.read import on_catalog
+from schema_change.core.catalog.read import on_catalog, read_catalog
 from schema_change.core.changes.spec import CHECKSUM_ALGORITHM, Change
 from schema_change.core.errors import ConfigurationError, PreCheckFailed
 from schema_change.core.journal import registry
@@ -24,10 +25,13 @@ from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
 from schema_change.core.wording import counted
 
+#: Seconds for which what plan has found holds in the same process, when nobody was waited for.
+_HOLDS_S = 5.0
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan made just now, with the catalog it was made on, what the pre-checks said, and the guide."""
+    """A plan with the catalog it was made on, what the pre-checks said, and the guide; ``made_at`` is monotonic."""
 
     change: Change
     catalog: Catalog
@@ -35,18 +39,44 @@ class Prepared:
     checks: tuple[CheckResult, ...]
     approvals: tuple[Approval, ...]
     guide: Guide
+    made_at: float
 
 
 def prepare(session: Session, *, cheap: bool) -> Prepared:
     """Read the catalog, plan on it and check it. Writes nothing."""
-    change = change_of(session)
+    change, made_at = change_of(session), time.monotonic()
     near = change.mentioned | earlier_scopes(session.side)
-    return on_catalog(session.side, near, lambda catalog: _prepare(session, change, catalog, cheap))
+
+    def on(catalog: Catalog) -> Prepared:
+        plan = make_plan(change, catalog)
+        checks = run_checks(_context(session, change, plan, catalog), cheap=cheap)
+        approvals = required(plan, session.request.approvers, session.options.approvers)
+        guide = render_guide(change, plan, catalog, checks, read_history(session.side, change.version))
+        return Prepared(change, catalog, plan, checks, approvals, guide, made_at)
+
+    return on_catalog(session.side, near, on)
 
 
-def _prepare(session: Session, change: Change, catalog: Catalog, cheap: bool) -> Prepared:
-    plan = make_plan(change, catalog)
-    context = CheckContext(
+def prepare_again(session: Session, stored: Plan) -> Prepared:
+    """Prepare as right before the first change; what plan has found a moment ago in this process is not asked again.
+
+    That is so when the tables are still as they were planned on: by then this run owns them.
+    """
+    found: Prepared | None = session.known.get("prepared", lambda: None)
+    if (
+        found is None
+        or time.monotonic() - found.made_at > _HOLDS_S
+        or not stored.scope
+        or read_catalog(session.side, stored.scope).fingerprint != stored.fingerprint
+    ):
+        return prepare(session, cheap=False)
+    context = _context(session, found.change, found.plan, found.catalog)
+    checks = run_checks(context, known=found.checks)
+    return replace(found, checks=checks, guide=found.guide.after(checks))
+
+
+def _context(session: Session, change: Change, plan: Plan, catalog: Catalog) -> CheckContext:
+    return CheckContext(
         connection=session.side,
         target=session.target,
         plan=plan,
@@ -57,10 +87,6 @@ def _prepare(session: Session, change: Change, catalog: Catalog, cheap: bool) ->
         scratch=session.request.scratch,
         run_id=session.run_id,
     )
-    checks = run_checks(context, cheap=cheap)
-    approvals = required(plan, session.request.approvers, session.options.approvers)
-    history = read_history(session.side, change.version)
-    return Prepared(change, catalog, plan, checks, approvals, render_guide(change, plan, catalog, checks, history))
 
 
 def plan(session: Session) -> StageResult:
@@ -97,6 +123,7 @@ def plan(session: Session) -> StageResult:
     session.journal.event("planned", f"{counted(len(prepared.plan.steps), 'step')}, risk {prepared.plan.risk.value}")
     for rule, reason in {f.rule: f.waived for f in prepared.plan.findings if f.waived is not None}.items():
         session.journal.event("waived", f"{rule}: {reason}", about=("rule", rule))
+    session.known.keep("prepared", prepared)
     result = describe(session, prepared)
     with reported(result):
         raise_if_failed(prepared.checks)

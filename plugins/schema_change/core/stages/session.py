@@ -33,7 +33,10 @@ _PUBLIC = "SET search_path = public"
 
 @dataclass(frozen=True)
 class Session:
-    """One task's try at a stage. ``work`` holds the fence and does the work; ``side`` looks, and records failures."""
+    """One task's try at a stage. ``work`` holds the fence and does the work; ``side`` looks, and records failures.
+
+    ``known`` is what may be kept while the fence is held.
+    """
 
     request: Request
     target: Target
@@ -42,6 +45,7 @@ class Session:
     journal: Journal
     steps: StepRunner
     note: Note
+    known: Known
 
     @property
     def options(self) -> Options:
@@ -251,7 +255,7 @@ def open_session(
             note=note,
             on_progress=lambda step, progress: note(describe(step, progress)),
         )
-        session = Session(request, target, work, side, journal, runner, note)
+        session = Session(request, target, work, side, journal, runner, note, known)
         opened(session)
         if pair is not None and shard is None:
             pair.hold(run_id)

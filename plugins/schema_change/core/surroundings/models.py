@@ -243,6 +243,9 @@ class Throttle(_Part):
     Sizes are in MB of 1024 × 1024 bytes.
     """
 
+    give_way: bool = Field(
+        default=True, description="Whether batches are short, with a rest behind each, while other sessions are at work"
+    )
     replica_lag_s: float = Field(default=5, gt=0, description="How far a streaming replica may be behind")
     lock_waiters: int = Field(default=1, ge=1, description="How many sessions waiting for a lock on the table are many")
     long_transaction_s: float = Field(

@@ -26,5 +26,7 @@ def test_the_table_tells_every_limit_with_its_default() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
     for name, field in Throttle.model_fields.items():
         [row] = [line for line in rows if f"`{name}`" in line]
-        if isinstance(field.default, int | float):
+        if isinstance(field.default, bool):
+            assert str(field.default).lower() in row
+        elif isinstance(field.default, int | float):
             assert f"{field.default:,}".replace(",", " ") in row
