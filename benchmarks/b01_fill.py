@@ -19,7 +19,7 @@ are compared with the same, so that all take turns in the same rounds:
   rows that are still marked, ``SET id = id`` on them, and a trigger in plpgsql that computes the column and takes the
   mark away; no pause between batches, which is its default;
 - *pgroll without waiting*: the same with ``synchronous_commit = off``, which pgroll does not set: what is left of the
-  difference when its commits do not wait for the disk. It takes part in two rounds only.
+  difference when its commits do not wait for the disk. It takes part in one round only.
 """
 
 from __future__ import annotations

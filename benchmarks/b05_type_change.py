@@ -7,11 +7,12 @@ what the machine can do, which works alone first, and again afterwards:
   time is that of migrate, backfill and cutover, after which the column has its new type; with validate and contract,
   which compare every row, drop the old column and vacuum the table, it is shown as *the whole change*. What the
   application notices counts until the end of these;
+- *ours at once*: the same with ``give_way: false``, as in a window in which nobody minds;
 - *the limit* of any online way: one ``UPDATE`` of a new column and the index on it, built concurrently;
 - *direct*: ``ALTER TABLE … ALTER COLUMN … TYPE bigint``, during which nobody reads or writes the table.
 
-The first two are compared without the load as well: ours gives way to the application and the UPDATE does not, so the
-difference between the two figures is what being gentle costs.
+Ours and the limit are compared without the load as well: ours gives way to the application and the UPDATE does not, so
+the difference between the two figures is what being gentle costs.
 
 Afterwards every write of the application must be in the table, and every value of the column must be as before.
 """
@@ -33,7 +34,7 @@ from tests import bench as engine
 
 _QUIET_S = 2.0
 #: Part of the rows of large tables, and rounds: the turns of ours beside the load are slow because they are gentle.
-_PART, _ROUNDS = 4, 3
+_PART, _ROUNDS = 8, 3
 _CHANGE = {"table": "app", "column": "amount", "type": "bigint", "strategy": "expand"}
 _INDEX = "CREATE INDEX by_amount ON app (amount)"
 _WRONG = """
@@ -129,6 +130,15 @@ def _ours(run: engine.Run) -> tuple[float, str]:
     return seconds(), "amount"
 
 
+def _at_once(run: engine.Run) -> tuple[float, str]:
+    change = run.request.change
+    assert change is not None
+    throttle = change.surroundings.throttle.model_copy(update={"give_way": False})
+    surroundings = change.surroundings.model_copy(update={"throttle": throttle})
+    run.request = replace(run.request, change=replace(change, surroundings=surroundings))
+    return _ours(run)
+
+
 def _limit(run: engine.Run) -> tuple[float, str]:
     with connect(run.request.target) as session:
         session.execute("ALTER TABLE app ADD COLUMN larger bigint")
@@ -147,6 +157,7 @@ def _direct(run: engine.Run) -> tuple[float, str]:
 #: What it does, and whether the load is at work meanwhile.
 _CONTENDERS: Mapping[str, tuple[Contender, bool]] = {
     "ours": (_ours, True),
+    "ours at once": (_at_once, True),
     "limit": (_limit, True),
     "direct": (_direct, True),
     "ours, idle": (_ours, False),
@@ -161,6 +172,7 @@ def _result(bench: Bench, rows: int, rate: float, turns: dict[str, list[Turn]]) 
     seen = {name: [t.seen for t in each if t.seen] for name, each in turns.items() if each[0].seen}
     figures = [
         Figure("ours against the limit, beside the load", ratio(seconds, "ours", "limit"), Goal(1.3), peer=True),
+        Figure("ours at once against the limit, beside the load", ratio(seconds, "ours at once", "limit"), peer=True),
         Figure("ours against the limit, idle", ratio(seconds, "ours, idle", "limit, idle"), Goal(1.3), peer=True),
         noise(seconds, "limit, idle", "limit again, idle"),
         Figure("the whole change against the limit, beside the load", ratio(whole, "ours", "limit"), peer=True),

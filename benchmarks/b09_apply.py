@@ -26,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.commands import NO_WAIT, Contender, compiled, quiet, twice, url_of
+from benchmarks.commands import NO_WAIT, Contender, compiled, quiet, url_of
 from benchmarks.measure import Figure, Goal, Result, Rounds, noise, ratio, take_turns
 from benchmarks.migrations import Small, small_changes, write_alembic, write_ours, write_sqitch, write_yoyo
 from schema_change.cli.main import main
@@ -66,12 +66,13 @@ def run(bench: Bench) -> Result:
     """Let every tool apply the changes to an empty database, in turns."""
     changes = small_changes()
     contenders = _contenders(bench, changes)
-    rounds = take_turns(contenders, bench.rounds, say=bench.say)
+    guests = [_VERIFY, *map(_NO_WAIT.format, _PEERS)]
+    rounds = take_turns(contenders, bench.rounds, only=dict.fromkeys(guests, 2), say=bench.say)
     unknown = {p: (math.nan,) for p in _PEERS if p not in rounds}
     to_peers = {p: ratio(rounds, "apply", p) for p in _PEERS if p in rounds} | unknown
     figures = [Figure(f"apply to {p}", values, Goal(1), peer=True) for p, values in to_peers.items()]
-    guests = [name for name in (_VERIFY, *map(_NO_WAIT.format, _PEERS)) if name in rounds]
-    figures += [Figure(f"apply to {name}", ratio(rounds, "apply", name), peer=True) for name in guests]
+    beside = [name for name in guests if name in rounds]
+    figures += [Figure(f"apply to {name}", ratio(rounds, "apply", name), peer=True) for name in beside]
     each = Figure("apply, per change", tuple(s / len(changes) * 1000 for s in rounds["apply"]), unit="ms")
     costs = _costs(bench, changes)
     return Result(
@@ -134,7 +135,7 @@ def _contenders(bench: Bench, changes: list[Small]) -> dict[str, Contender]:
     guests = {_NO_WAIT.format(p): (found[p][0], found[p][1], NO_WAIT) for p in _PEERS if p in found}
     if sqitch:
         guests[_VERIFY] = ([sqitch, "deploy", "--verify", uri], folders["sqitch"], {})
-    return turns | {name: twice(partial(contend, name, *how)) for name, how in guests.items()}
+    return turns | {name: partial(contend, name, *how) for name, how in guests.items()}
 
 
 def _fresh(bench: Bench) -> Target:

@@ -1,9 +1,7 @@
-"""Commands as a person types them: their environment, where they connect to, and how often they take turns."""
+"""Commands as a person types them: their environment, and where they connect to."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +10,6 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from schema_change.core.database import Target
 
-#: Rounds of what is only shown beside the others.
-_FEW = 2
 #: Environment in which no session of libpq waits for the disk at commit.
 NO_WAIT = {"PGOPTIONS": "-c synchronous_commit=off"}
 Contender = Callable[[], float | None]
@@ -42,9 +38,3 @@ def output(command: Sequence[str], folder: Path, environment: Mapping[str, str])
 def quiet(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     """Run a command; it must succeed."""
     output(command, folder, environment)
-
-
-def twice(contender: Contender) -> Contender:
-    """Return a contender that takes part in the first two rounds only: one that is only shown beside the others."""
-    rounds = itertools.count(1)
-    return lambda: contender() if next(rounds) <= _FEW else math.nan

@@ -14,8 +14,8 @@ from schema_change.core.database import Connection, Target
 from tests.bench import Bench
 
 SKIP = ("--yes", "--skip-backup", "--skip-rehearsal", "--changes", "changes")
-#: A trivial change sends about 145 statements; more is a stage that does work nobody asked for, or twice.
-MOST_QUERIES = 155
+#: A trivial change sends about 125 statements; more is a stage that does work nobody asked for, or twice.
+MOST_QUERIES = 130
 
 
 @pytest.fixture

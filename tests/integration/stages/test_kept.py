@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import psycopg
@@ -83,6 +85,17 @@ def test_a_catalog_that_somebody_changed_after_the_plan_is_found(runner: Runner,
     assert connection.execute("SELECT status FROM schema_change.run").fetchone() == ("planned",)
 
 
+def test_what_plan_did_not_ask_is_asked_before_the_first_change(bench: Bench, runner: Runner) -> None:
+    options = runner.request.options.model_copy(update={"long_transaction_s": 1})
+    runner.request = replace(runner.request, options=options)
+    with psycopg.connect(**bench.target.parameters, application_name="report") as session:
+        session.execute("SELECT FROM readings")
+        time.sleep(1.1)
+        until(runner, "backup")
+        with pytest.raises(PreCheckFailed, match=r"long_transactions.*report"):
+            runner.run("pre_check")
+
+
 def test_the_journal_reads_the_same_for_everybody(runner: Runner, connection: Connection) -> None:
     until(runner, "migrate")
     for stage in ("backfill", "cutover", "validate", "soak", "contract"):
@@ -91,11 +104,12 @@ def test_the_journal_reads_the_same_for_everybody(runner: Runner, connection: Co
         with runner.looking() as session:
             assert runner.pair is not None
             ours = Journal(session, theirs.run_id, known=runner.pair.known(theirs.run_id))
-            assert (ours.run, ours.stages(), ours.steps(), ours.plan()) == (
+            assert (ours.run, ours.stages(), ours.steps(), ours.plan(), ours.events()) == (
                 theirs.run,
                 theirs.stages(),
                 theirs.steps(),
                 theirs.plan(),
+                theirs.events(),
             )
 
 

@@ -117,8 +117,9 @@ class Pair:
         self.forget()
 
     def forget(self) -> None:
-        """Close both sessions, which gives the fence back; the next stage opens new ones."""
-        self._held = None
+        """Give the fence back and close both sessions; the next stage opens new ones."""
+        with contextlib.suppress(psycopg.Error):  # the server does it for a session that is lost, some time later
+            self.rest()
         self._known.forget()
         for connection in self._open.values():
             connection.close()
