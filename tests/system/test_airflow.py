@@ -38,6 +38,7 @@ expectations:
 
 
 LAB = "lab"
+PLANT = "plant"
 FAST = {"skip_backup": True, "skip_rehearsal": True}
 #: Another DAG fills its column, it soaks for some seconds, and is looked after at once.
 AROUND = """
@@ -63,6 +64,21 @@ operations:
       table: public.features
       column: {name: extreme_4, type: integer}
       fill: features.id * 2
+"""
+#: Large enough to be cut in two.
+LARGE = """
+description: A column that two tasks fill
+conn_id: plant
+operations:
+  - add_column:
+      table: public.measurements
+      column: {name: extreme_5, type: integer}
+      fill: measurements.id * 2
+"""
+#: A wait is put aside after some seconds, and not after half a minute.
+IMPATIENT = """
+from schema_change.operators import stage
+stage._PARK_AFTER_S = 4.0
 """
 FILL_LAB = """
 from airflow.sdk import dag, get_current_context, task
@@ -96,6 +112,19 @@ def lab(server_18: Server) -> Target:
 
 
 @pytest.fixture(scope="module")
+def plant(server_18: Server) -> Target:
+    """A database with a table of a size that is cut into shards."""
+    with server_18.target().connect("test") as admin:
+        admin.execute("CREATE DATABASE plant")
+    target = server_18.target("plant", PLANT)
+    with target.connect("test") as connection:
+        connection.execute("CREATE TABLE public.measurements (id integer PRIMARY KEY)")
+        connection.execute("INSERT INTO public.measurements SELECT generate_series(1, 150000)")
+        connection.execute("ANALYZE public.measurements")
+    return target
+
+
+@pytest.fixture(scope="module")
 def shop(server_18: Server) -> Target:
     """A table with a view on it, which makes a change of it one that somebody has to approve."""
     with server_18.target().connect("test") as admin:
@@ -110,15 +139,18 @@ def shop(server_18: Server) -> Target:
 
 
 @pytest.fixture(scope="module")
-def airflow(shop: Target, lab: Target, server_18: Server) -> Iterator[Airflow]:
-    """A real Airflow that knows two changes of the shop and one of the lab, a suite, and a DAG that fills data."""
+def airflow(shop: Target, lab: Target, plant: Target, server_18: Server) -> Iterator[Airflow]:
+    """A real Airflow that knows two changes of the shop and more of others, a suite, and a DAG that fills data."""
     with tempfile.TemporaryDirectory(prefix="airflow_system_") as folder:
         home = Path(folder)
         for number in (1, 2):
             write_change(home / "include" / "sql" / "changes", number, conn_id=SHOP)
         write_change(home / "include" / "sql" / "changes", 3, text=AROUND)
         write_change(home / "include" / "sql" / "changes", 4, text=SLOW)
+        write_change(home / "include" / "sql" / "changes", 5, text=LARGE)
         dags = Path(shutil.copytree(ROOT / "dags", home / "dags"))
+        with (dags / "changes.py").open("a", encoding="utf-8") as file:
+            file.write(IMPATIENT)
         (dags / "fill_lab.py").write_text(FILL_LAB, encoding="utf-8")
         suites = home / "include" / "expectations"
         suites.mkdir()
@@ -130,7 +162,7 @@ def airflow(shop: Target, lab: Target, server_18: Server) -> Iterator[Airflow]:
             port=free_port(),
             dags=dags,
             plugins=ROOT / "plugins",
-            connections={SHOP: shop, LAB: lab},
+            connections={SHOP: shop, LAB: lab, PLANT: plant},
             settings={
                 "AIRFLOW__SCHEMA_CHANGE__CHANGES_FOLDER": str(home / "include" / "sql" / "changes"),
                 "AIRFLOW__SCHEMA_CHANGE__EXPECTATIONS_FOLDER": str(suites),
@@ -270,7 +302,7 @@ def test_another_dag_fills_the_data_and_the_change_soaks_without_a_worker(airflo
 
 
 def test_a_pause_and_a_wait_for_a_lock_hold_no_worker(airflow: Airflow, lab: Target) -> None:
-    """Both are parked in the triggerer after half a minute, leave no session, and go on by themselves."""
+    """Both are parked in the triggerer after a while, leave no session, and go on by themselves."""
     dag_id = change_id(4)
     ours = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = 'lab' AND pid <> pg_backend_pid()"
@@ -298,3 +330,18 @@ def test_a_pause_and_a_wait_for_a_lock_hold_no_worker(airflow: Airflow, lab: Tar
         assert connection.execute("SELECT sum(extreme_4) FROM public.features").fetchone() == (110,)
         tries = "SELECT stage, tries FROM schema_change.stage WHERE run_id = %s AND stage IN ('backfill', 'contract')"
         assert set(connection.execute(tries, [run_id_of(dag_id, run_id)])) == {("backfill", 1), ("contract", 1)}
+
+
+@pytest.mark.slow
+def test_two_mapped_tasks_fill_a_large_table(airflow: Airflow, plant: Target) -> None:
+    dag_id = change_id(5)
+    with airflow.api("admin") as admin, plant.connect("test") as connection:
+        run_id = admin.trigger(dag_id, {**FAST, "shards": 2})
+        assert admin.wait_for_run(dag_id, run_id, 240) == "success", admin.task_states(dag_id, run_id)
+        shards = "SELECT shard, status, rows_done > 60000 FROM schema_change.backfill WHERE run_id = %s ORDER BY shard"
+        run = run_id_of(dag_id, run_id)
+        assert connection.execute(shards, [run]).fetchall() == [(0, "done", True), (1, "done", True)]
+        stage = "SELECT status, tries FROM schema_change.stage WHERE run_id = %s AND stage = 'backfill'"
+        assert connection.execute(stage, [run]).fetchall() == [("done", 1)]
+        wrong = "SELECT count(*) FROM public.measurements WHERE extreme_5 IS DISTINCT FROM id * 2"
+        assert connection.execute(wrong).fetchone() == (0,)
