@@ -33,7 +33,7 @@ from schema_change.core.stages.request import Request
 from tests import bench as engine
 
 _QUIET_S = 2.0
-#: Part of the rows of large tables, and rounds: the turns of ours beside the load are slow because they are gentle.
+#: Part of the rows beside the load, and rounds: the turns of ours there are slow because they are gentle.
 _PART, _ROUNDS = 8, 3
 _CHANGE = {"table": "app", "column": "amount", "type": "bigint", "strategy": "expand"}
 _INDEX = "CREATE INDEX by_amount ON app (amount)"
@@ -75,31 +75,41 @@ def run(bench: Bench) -> Result:
     """Measure each contender once per round, with the load and without."""
     rows = bench.rows // _PART
     rounds = min(bench.rounds, _ROUNDS)
-    target = bench.database("prepared")
-    table(target, rows, _INDEX)
-    request = planned(changes(bench, target), "001_change", "change_type", _CHANGE).request
-    rate = capacity(bench, "prepared", rows) / 2
+    loaded, idle = _prepared(bench, "loaded", rows), _prepared(bench, "idle", bench.rows)
+    rate = capacity(bench, "loaded", rows) / 2
     bench.say(f"the load: {rate:.0f} transactions a second, half of what {load.CLIENTS} clients can")
     turns: dict[str, list[Turn]] = defaultdict(list)
     names = list(_CONTENDERS)
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            turn = _turn(bench, rows, request, *_CONTENDERS[name], rate=rate)
+            contender, beside_load = _CONTENDERS[name]
+            turn = _beside(bench, rows, loaded, contender, rate) if beside_load else _alone(bench, idle, contender)
             turns[name].append(turn)
             stall = f", longest stall {turn.seen.beside.longest_stall * 1e3:.0f} ms" if turn.seen else ""
             bench.say(f"round {number + 1}/{rounds}: {name} {turn.seconds:.1f} s, in all {turn.whole:.1f} s{stall}")
     return _result(bench, rows, rate, turns)
 
 
-def _turn(bench: Bench, rows: int, request: Request, contender: Contender, loaded: bool, *, rate: float) -> Turn:
-    target = copied(bench, "turn", "prepared")
+def _prepared(bench: Bench, name: str, rows: int) -> Request:
+    """Make a table of that size in a database to be copied; return a run of the change that is planned there."""
+    target = bench.database(name)
+    table(target, rows, _INDEX)
+    return planned(changes(bench, target), "001_change", "change_type", _CHANGE).request
+
+
+def _alone(bench: Bench, request: Request, contender: Contender) -> Turn:
+    target = copied(bench, "turn", "idle")
+    bench.checkpoint()
+    with stopwatch() as seconds:
+        afterwards, column = contender(engine.Run(replace(request, target=target)))
+    _check(target, column)
+    return Turn(seconds() - afterwards, seconds())
+
+
+def _beside(bench: Bench, rows: int, request: Request, contender: Contender, rate: float) -> Turn:
+    target = copied(bench, "turn", "loaded")
     run = engine.Run(replace(request, target=target))
-    if not loaded:
-        with stopwatch() as seconds:
-            afterwards, column = contender(run)
-        _check(target, column)
-        return Turn(seconds() - afterwards, seconds())
     with load.running(bench, target, rows, rate) as app:
         time.sleep(1)
         before = time.time()
@@ -203,12 +213,18 @@ def _result(bench: Bench, rows: int, rate: float, turns: dict[str, list[Turn]]) 
         "Change a type while the application works",
         figures,
         raw,
-        bench.setting(rows=rows, clients=load.CLIENTS, rate=round(rate), rounds_of_this=len(turns["ours"])),
+        bench.setting(
+            rows=bench.rows,
+            rows_beside_the_load=rows,
+            clients=load.CLIENTS,
+            rate=round(rate),
+            rounds_of_this=len(turns["ours"]),
+        ),
         [
             "No write of the application was lost or overwritten: every row was compared after every turn.",
             (
-                f"{rows:,} rows in {len(turns['ours'])} rounds, and not 2,000,000 in 5: a gentle change of that many"
-                " rows takes minutes beside the load."
+                f"{bench.rows:,} rows idle and {rows:,} beside the load, where a gentle change of as many takes"
+                f" minutes; {len(turns['ours'])} rounds, not 5."
             ),
             "Stalls and the p99 beside ours are those of the whole change, with validate and contract.",
         ],
