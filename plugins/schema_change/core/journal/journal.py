@@ -307,11 +307,10 @@ class Journal:
             message=message,
             sql_statement=statement,
         )
-        self._known.forget("events")
 
     def events(self) -> list[EventRow]:
-        """Return the audit trail of this run."""
-        return self._known.get("events", lambda: self._rows(EventRow, "get_events"))
+        """Return the audit trail of this run, to which others may add, such as who pauses it."""
+        return self._rows(EventRow, "get_events")
 
     # -- the version of a table -----------------------------------------------------------------------------------
 
