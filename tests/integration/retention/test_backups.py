@@ -58,6 +58,7 @@ def test_what_is_old_and_not_needed_goes(bench: Bench, rows: Rows, runs: dict[st
     assert purge(bench, days=32) == {}
     with bench.target.connect("test") as session, fenced(session, runs[FIRST]):
         assert purge(bench)[FIRST] == ("left", "somebody works on its run")
+        assert purge(bench, dry_run=True)[FIRST] == ("left", "somebody works on its run")
     found = purge(bench, actor="ann")
     assert found.pop(FIRST) == ("deleted", "")
     assert {change: state for change, (state, _) in found.items()} == dict.fromkeys(left, "left")
@@ -90,6 +91,15 @@ def test_a_backup_that_is_being_restored_stays(
         monkeypatch.undo()
     assert tried == [("left", "somebody works on its run"), ("left", "it is being restored")]
     assert read_manifest(UPath(folder(bench, runs[FIRST]))).run_id == str(runs[FIRST])
+
+
+def test_a_dry_run_says_what_a_purge_would(bench: Bench, runs: dict[str, UUID]) -> None:
+    elsewhere = UPath(bench.folder / "elsewhere")
+    for dry_run in (True, False):
+        [found] = [r for r in purge_backups(bench.target, elsewhere, dry_run=dry_run) if r.backup.change == FIRST]
+        assert found.state == ("due" if dry_run else "deleted")  # where it was written
+    assert not folder(bench, runs[FIRST]).exists()
+    assert FIRST not in purge(bench)
 
 
 def test_a_deletion_that_was_interrupted_is_finished(

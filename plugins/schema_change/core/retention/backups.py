@@ -90,14 +90,12 @@ def _one(
 ) -> PurgedBackup:
     if why := _needed(backup, oldest):
         return PurgedBackup(backup, "left", why)
-    if dry_run:
-        return PurgedBackup(backup, "due")
     if not try_fence(connection, backup.run_id):
         return PurgedBackup(backup, "left", "somebody works on its run")
     try:
         if _is_read(connection, backup):
             return PurgedBackup(backup, "left", "it is being restored")
-        return _delete(connection, backup, artifacts, actor)
+        return _delete(connection, backup, artifacts, actor, dry_run=dry_run)
     except Exception as error:
         log.exception("the backup of run %s could not be deleted", backup.run_id)
         return PurgedBackup(backup, "failed", f"{type(error).__name__}: {error}")
@@ -117,7 +115,7 @@ def _is_read(connection: Connection, backup: Backup) -> bool:
     return bool(connection.execute(sqlfiles.block("queries/retention", "sessions_named"), name).fetchall())
 
 
-def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str) -> PurgedBackup:
+def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str, *, dry_run: bool) -> PurgedBackup:
     """Delete the files, then say so in the journal: after a crash between the two it is done again."""
     folders = [*_folders(backup, artifacts)]
     if not any(folder.parent.exists() for folder in folders):
@@ -125,6 +123,8 @@ def _delete(connection: Connection, backup: Backup, artifacts: UPath, actor: str
     found = [folder for folder in folders if folder.exists()]
     for folder in found:
         _refuse_others(folder, backup)
+    if dry_run:
+        return PurgedBackup(backup, "due" if found else "gone")
     for folder in found:
         remove(folder)
     with connection.transaction():
