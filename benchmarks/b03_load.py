@@ -36,9 +36,9 @@ from schema_change.core.errors import BackfillError
 from schema_change.core.stages.request import Request
 from tests import bench as engine
 
-_WARM_S, _WINDOW_S, _TO_THE_END_S = 1.0, 1.5, 90.0
+_WARM_S, _WINDOW_S, _TO_THE_END_S = 1.0, 2.0, 90.0
 #: Part of the rows of large tables, so that the last turn comes to its end while others wait for the benchmark.
-_PART = 5
+_PART = 4
 #: Connecting, the first looks and plans; of a fill that takes minutes they would be nothing, of this window a third.
 _BEGIN_S = 0.5
 _CHANGE = {"table": "app", "column": {"name": "doubled", "type": "bigint"}, "fill": "app.value * 2"}
