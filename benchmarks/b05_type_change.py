@@ -9,6 +9,9 @@ what the machine can do, which works alone first, and again afterwards:
   application notices counts until the end of these;
 - *ours at once*: the same with ``give_way: false``, as in a window in which nobody minds;
 - *the limit* of any online way: one ``UPDATE`` of a new column and the index on it, built concurrently;
+- *the limit in batches*: the same, idle, by ranges of the key with a commit each, as whoever does not want to lock the
+  table's rows for the whole time has to do it. Index entries of rows that are dead by then are looked for and removed
+  before a page of an index is split (bottom-up deletion), which one statement cannot do: less growth, more time;
 - *direct*: ``ALTER TABLE … ALTER COLUMN … TYPE bigint``, during which nobody reads or writes the table.
 
 Ours and the limit are compared without the load as well: ours gives way to the application and the UPDATE does not, so
@@ -35,6 +38,7 @@ from tests import bench as engine
 _QUIET_S = 2.0
 #: Part of the rows beside the load, and rounds: the turns of ours there are slow because they are gentle.
 _PART, _ROUNDS = 8, 3
+_BATCH = 100_000
 _CHANGE = {"table": "app", "column": "amount", "type": "bigint", "strategy": "expand"}
 _INDEX = "CREATE INDEX by_amount ON app (amount)"
 _WRONG = """
@@ -158,6 +162,16 @@ def _limit(run: engine.Run) -> tuple[float, str]:
     return 0.0, "larger"
 
 
+def _limit_in_batches(run: engine.Run) -> tuple[float, str]:
+    with connect(run.request.target) as session:
+        session.execute("ALTER TABLE app ADD COLUMN larger bigint")
+        [(last,)] = session.execute("SELECT max(id) FROM app").fetchall()
+        for after in range(0, last, _BATCH):
+            session.execute("UPDATE app SET larger = amount WHERE id > %s AND id <= %s", [after, after + _BATCH])
+        session.execute("CREATE INDEX CONCURRENTLY ON app (larger)")
+    return 0.0, "larger"
+
+
 def _direct(run: engine.Run) -> tuple[float, str]:
     with connect(run.request.target) as session:
         session.execute("ALTER TABLE app ALTER COLUMN amount TYPE bigint")
@@ -173,6 +187,7 @@ _CONTENDERS: Mapping[str, tuple[Contender, bool]] = {
     "ours, idle": (_ours, False),
     "limit, idle": (_limit, False),
     "limit again, idle": (_limit, False),
+    "limit in batches, idle": (_limit_in_batches, False),
 }
 
 
@@ -184,6 +199,10 @@ def _result(bench: Bench, rows: int, rate: float, turns: dict[str, list[Turn]]) 
         Figure("ours against the limit, beside the load", ratio(seconds, "ours", "limit"), Goal(1.3), peer=True),
         Figure("ours at once against the limit, beside the load", ratio(seconds, "ours at once", "limit"), peer=True),
         Figure("ours against the limit, idle", ratio(seconds, "ours, idle", "limit, idle"), Goal(1.3), peer=True),
+        Figure(
+            "ours against the limit in batches, idle", ratio(seconds, "ours, idle", "limit in batches, idle"), peer=True
+        ),
+        Figure("the limit in batches against the limit, idle", ratio(seconds, "limit in batches, idle", "limit, idle")),
         noise(seconds, "limit, idle", "limit again, idle"),
         Figure("the whole change against the limit, beside the load", ratio(whole, "ours", "limit"), peer=True),
         Figure("the whole change against the limit, idle", ratio(whole, "ours, idle", "limit, idle"), peer=True),

@@ -251,7 +251,7 @@ class Throttle(_Part):
     long_transaction_s: float = Field(
         default=600, gt=0, description="How old a transaction may be that keeps many dead rows from being vacuumed"
     )
-    dead_rows: int = Field(default=1_000_000, ge=1, description="Dead rows that are many, once autovacuum is due")
+    dead_rows: int = Field(default=10_000_000, ge=1, description="Dead rows that are many, once autovacuum is due")
     dead_rows_ratio: float = Field(default=0.5, gt=0, description="The same, as a share of the live rows; both count")
     growth_mb: int = Field(default=1_000, ge=1, description="By how much the table may grow while autovacuum is due")
     growth_ratio: float = Field(

@@ -17,7 +17,7 @@ def test_the_example_loads(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "change.yaml").write_text(text, encoding="utf-8")
     limits = load_change(folder).surroundings.throttle
-    assert (limits.replica_lag_s, limits.wal_mb_per_s, limits.dead_rows) == (2, 20, 1_000_000)
+    assert (limits.replica_lag_s, limits.wal_mb_per_s, limits.dead_rows) == (2, 20, 10_000_000)
     assert limits.sql is not None
     assert limits.prometheus is not None
 

@@ -27,7 +27,7 @@ QUIET = Sample(
     failed=None,
 )
 SETTINGS = ThrottleSettings()
-DEAD = {"dead_rows": 2_000_000, "live_rows": 3_000_000}
+DEAD = {"dead_rows": 20_000_000, "live_rows": 30_000_000}
 
 
 def reason(**changes: object) -> str | None:
@@ -39,8 +39,8 @@ def reason(**changes: object) -> str | None:
     [
         {},
         {"replica_lag_s": 4.9},
-        {"dead_rows": 900_000},
-        {"dead_rows": 2_000_000, "live_rows": 9_000_000},
+        {"dead_rows": 9_000_000},
+        {"dead_rows": 20_000_000, "live_rows": 90_000_000},
         {**DEAD, "vacuum_due": False},
         {"oldest_transaction_s": 9_999.0},
     ],
@@ -56,8 +56,8 @@ def test_goes_on(changes: dict[str, object]) -> None:
         ({"replica_lag_s": 7.25}, "a replica is 7.2 s behind (limit 5 s)"),
         ({"lock_waiters": 2}, "2 session"),
         ({"wraparound": True}, "wraparound"),
-        (DEAD, "2000000 dead rows wait for autovacuum"),
-        ({**DEAD, "vacuum_due": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 2000000 dead rows"),
+        (DEAD, "20000000 dead rows wait for autovacuum"),
+        ({**DEAD, "vacuum_due": False, "oldest_transaction_s": 700.0}, "open for 700 s keeps 20000000 dead rows"),
     ],
 )
 def test_pauses_and_says_why(changes: dict[str, object], words: str) -> None:
