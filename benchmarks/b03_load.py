@@ -38,7 +38,7 @@ from tests import bench as engine
 
 _WARM_S, _WINDOW_S, _TO_THE_END_S = 1.0, 2.0, 90.0
 #: Rounds of the others, which have no goal.
-_OTHERS_ROUNDS = 4
+_OTHERS_ROUNDS = 3
 #: Part of the rows of large tables, so that the last turn comes to its end while others wait for the benchmark.
 _PART = 4
 #: Connecting, the first looks and plans; of a fill that takes minutes they would be nothing, of this window a third.

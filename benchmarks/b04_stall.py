@@ -50,7 +50,7 @@ from benchmarks.scene import Scene, Seen, Wait, as_one, blocked, on_stage
 from schema_change.core.database import Connection, Target
 from tests import bench as engine
 
-_HOLD_S, _LONG_S, _GIVE_UP_S = 0.7, 12.0, 5.0
+_HOLD_S, _LONG_S, _GIVE_UP_S = 0.6, 12.0, 5.0
 _QUIET_S, _LONG_QUIET_S = 0.4, 1.0
 _ROWS = 50_000
 _VACUUM_COMES_S = 30.0

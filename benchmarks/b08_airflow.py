@@ -45,7 +45,7 @@ IMPORT, DUMP = "import of Great Expectations", "dump and restore"
 #: Seconds that may come on top of the sum, and after a lock is free until a deferred step is done.
 ALLOWED, PROMPT = 3.0, 5.0
 #: For the deferred case: after how many seconds (of 30) a wait is put aside, and how long it is held on then.
-PARK_AFTER_S, _HELD_S, _DEFERRED_ROUNDS = 3.0, 2.0, 3
+PARK_AFTER_S, _HELD_S, _DEFERRED_ROUNDS = 3.0, 2.0, 2
 
 _CHANGE_FILE = """
 description: A column without a value
