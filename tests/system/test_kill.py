@@ -28,7 +28,7 @@ from schema_change.operators.request import run_id_of
 from tests.airflow_home import ROOT
 from tests.bench import Bench
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCENARIOS = ("undisturbed", "migrate", "backfill", "validate", "rollback", "stack")
 BROKEN = "rollback"
