@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -20,6 +21,8 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
 from schema_change.core.recipes.rows import HOME
 
+#: Seconds for which a session that was closed just now may still be seen by the server.
+_LEAVING_S = 2.0
 #: What a manifest lists as left out and the live database still has.
 CARRIED = ("options of foreign server ", "user mapping of ")
 
@@ -30,9 +33,12 @@ def maintenance(target: Target) -> Target:
 
 
 def refuse_sessions(admin: Connection, database: str, *, spared: Connection | None = None) -> None:
-    """Raise BackupError, naming them, while sessions (other than the spared one) are on a database."""
-    rows = admin.execute(sqlfiles.block("queries/backup", "other_sessions"), _on(database, spared)).fetchall()
-    if rows:
+    """Raise BackupError, naming them, when sessions (other than the spared one) are on a database and stay there."""
+    deadline = time.monotonic() + _LEAVING_S
+    while rows := admin.execute(sqlfiles.block("queries/backup", "other_sessions"), _on(database, spared)).fetchall():
+        if time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
         who = ", ".join(f"{row[1]} (pid {row[0]}, {row[2] or 'no application name'})" for row in rows[:10])
         raise BackupError(
             f"{len(rows)} sessions are on {database}, which cannot be renamed then: {who}",
