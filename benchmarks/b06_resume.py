@@ -131,4 +131,5 @@ def _check(filling: Filling, run: Run) -> None:
     assert committed == filling.rows, f"batches have filled {committed} rows of a table of {filling.rows}"
     _wait_until_gone(filling)
     more = filling.one(_UPDATES) - filling.rows
-    assert 0 <= more <= BackfillSettings().max_rows, f"the server counts {more} more updates than rows"
+    # Of every other row of a range there may be one more than half of it.
+    assert 0 <= more <= BackfillSettings().max_rows + 1, f"the server counts {more} more updates than rows"
