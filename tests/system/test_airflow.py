@@ -99,43 +99,46 @@ fill_lab()
 """
 
 
+def database(server: Server, name: str, *statements: bytes) -> Target:
+    """Make a database, named like its connection, with what these statements make."""
+    with server.target().connect("test") as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    target = server.target(name, name)
+    with target.connect("test") as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return target
+
+
+FEATURES = (
+    b"CREATE TABLE public.features (id integer PRIMARY KEY)",
+    b"INSERT INTO public.features SELECT generate_series(1, 10)",
+)
+
+
 @pytest.fixture(scope="module")
 def lab(server_18: Server) -> Target:
     """A database whose columns another DAG fills."""
-    with server_18.target().connect("test") as admin:
-        admin.execute("CREATE DATABASE lab")
-    target = server_18.target("lab", LAB)
-    with target.connect("test") as connection:
-        connection.execute("CREATE TABLE public.features (id integer PRIMARY KEY)")
-        connection.execute("INSERT INTO public.features SELECT generate_series(1, 10)")
-    return target
+    return database(server_18, LAB, *FEATURES)
 
 
 @pytest.fixture(scope="module")
 def plant(server_18: Server) -> Target:
     """A database with a table of a size that is cut into shards."""
-    with server_18.target().connect("test") as admin:
-        admin.execute("CREATE DATABASE plant")
-    target = server_18.target("plant", PLANT)
-    with target.connect("test") as connection:
-        connection.execute("CREATE TABLE public.measurements (id integer PRIMARY KEY)")
-        connection.execute("INSERT INTO public.measurements SELECT generate_series(1, 150000)")
-        connection.execute("ANALYZE public.measurements")
-    return target
+    return database(
+        server_18,
+        PLANT,
+        b"CREATE TABLE public.measurements (id integer PRIMARY KEY)",
+        b"INSERT INTO public.measurements SELECT generate_series(1, 150000)",
+        b"ANALYZE public.measurements",
+    )
 
 
 @pytest.fixture(scope="module")
 def shop(server_18: Server) -> Target:
     """A table with a view on it, which makes a change of it one that somebody has to approve."""
-    with server_18.target().connect("test") as admin:
-        admin.execute("CREATE DATABASE airflow")
-        admin.execute("CREATE DATABASE shop")
-    target = server_18.target("shop", SHOP)
-    with target.connect("test") as connection:
-        connection.execute("CREATE TABLE public.features (id integer PRIMARY KEY)")
-        connection.execute("INSERT INTO public.features SELECT generate_series(1, 10)")
-        connection.execute("CREATE VIEW public.readers AS SELECT id FROM public.features")
-    return target
+    database(server_18, "airflow")
+    return database(server_18, SHOP, *FEATURES, b"CREATE VIEW public.readers AS SELECT id FROM public.features")
 
 
 @pytest.fixture(scope="module")
