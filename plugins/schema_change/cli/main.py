@@ -9,7 +9,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from schema_change.cli import authoring, controlling, following, recovering, retention, running, status
+from schema_change.cli import authoring, controlling, following, recovering, retention, running, status, warehouse
 from schema_change.cli.console import show_error
 from schema_change.core.errors import ChangeFileError, ConfigurationError, SchemaChangeError
 
@@ -43,6 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens; show where errors come from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (authoring, running, controlling, recovering, retention, following, status):
+    for group in (authoring, running, controlling, recovering, retention, following, status, warehouse):
         group.add_parsers(commands)
     return parser

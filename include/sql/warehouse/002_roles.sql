@@ -1,0 +1,18 @@
+-- Who may do what: wh_admin runs the toolkit, wh_read and wh_write are for reports.
+
+DO $body$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['wh_admin', 'wh_read', 'wh_write'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+END
+$body$;
+
+REVOKE ALL ON SCHEMA _wh FROM public;
+GRANT USAGE, CREATE ON SCHEMA _wh TO wh_admin;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _wh TO wh_admin;
+GRANT USAGE ON FOREIGN DATA WRAPPER dblink_fdw TO wh_admin;

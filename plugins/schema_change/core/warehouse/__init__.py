@@ -1,0 +1,1 @@
+"""The multi-tenant template warehouse: its toolkit, schema ``_wh``."""

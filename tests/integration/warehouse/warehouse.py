@@ -1,0 +1,118 @@
+"""A small warehouse: two tenants with databases of their own, a template, and some days of the current year in UTC."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from schema_change.core.database import Connection, Target
+from schema_change.core.warehouse.toolkit import install
+
+TODAY = dt.datetime.now(dt.UTC).date()
+#: The runbook rebuilds the current year up to yesterday; at its beginning there is only today.
+FIRST = max(TODAY.replace(month=1, day=1), TODAY - dt.timedelta(days=3))
+TENANTS = {"landb-prod": "landb", "bistro-prod": "bistro"}
+TEMPLATE = "foodlogstats"
+QUERY = """
+SELECT l.id, s.name AS store, l.weight, l.logged_time{more}
+FROM foodlog l JOIN store s ON l.store_id = s.id
+WHERE l.logged_time >= '{{TARGET_DATE}} 00:00:00+00'::TIMESTAMPTZ
+  AND l.logged_time < '{{TARGET_DATE}} 00:00:00+00'::TIMESTAMPTZ + INTERVAL '1 day'
+"""
+COLUMNS = "id BIGINT, store VARCHAR(40), weight NUMERIC(10, 2), logged_time TIMESTAMPTZ{more}"
+INDEXES = """CREATE UNIQUE INDEX idx_{SCHEMA}_{VIEW_NAME}_id ON {SCHEMA}.{VIEW_NAME} (id);
+CREATE INDEX idx_{SCHEMA}_{VIEW_NAME}_logged_time ON {SCHEMA}.{VIEW_NAME} (logged_time);"""
+SOURCE = """
+CREATE TABLE store (id integer PRIMARY KEY, name text);
+INSERT INTO store VALUES (1, 'north'), (2, 'south');
+CREATE TABLE foodlog (
+    id bigint PRIMARY KEY, store_id integer, weight numeric, logged_time timestamptz, waste_category text
+);
+INSERT INTO foodlog
+SELECT row_number() OVER (), 1 + g % 2, g * 0.5, day + g * interval '1 hour', CASE WHEN g % 3 = 0 THEN 'peel' ELSE 'rest' END
+FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS day, generate_series(0, 4) AS g
+"""
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A warehouse, its administrator's session, and the tenants' databases by schema."""
+
+    session: Connection
+    sources: dict[str, Target]
+
+    def one(self, query: str, *values: Any) -> Any:
+        """Return the first value of a query."""
+        row = self.session.execute(query.encode(), values or None).fetchone()
+        return row[0] if row else None
+
+    def build(self) -> None:
+        """Make the days, the tenants' views and the public view, as the runbook does."""
+        for tenant, schema in TENANTS.items():
+            window = "SELECT _wh.update_mv_window_by_template(%s, %s, %s, %s::date, _wh.current_date_utc())"
+            result = self.one(window, TEMPLATE, tenant, schema, FIRST)
+            assert result["error_count"] == 0, result
+        assert self.one("SELECT _wh.update_public_view_by_template(%s)", TEMPLATE) is True
+
+    def template(self, more_query: str = "", more_columns: str = "", more_indexes: str = "") -> None:
+        """Update the template, as the runbook's administrator does by hand."""
+        self.session.execute(
+            "UPDATE _wh.mv_templates SET query_template = %s, column_definitions = %s, indexes = %s"
+            " WHERE template_name = %s",
+            [QUERY.format(more=more_query), COLUMNS.format(more=more_columns), INDEXES + more_indexes, TEMPLATE],
+        )
+
+    def year_table(self, schema: str, year: int) -> None:
+        """Make the table of a finished year with two rows, as an installation has it from its past."""
+        name = f"{schema}.{TEMPLATE}_{year}"
+        columns = COLUMNS.format(more="")
+        self.session.execute(f"CREATE TABLE {name} ({columns})".encode())
+        rows = f"(1, 'old', 1.5, '{year}-05-01'), (2, 'old', 2.5, '{year}-06-01')"
+        self.session.execute(f"INSERT INTO {name} VALUES {rows}".encode())
+
+
+@pytest.fixture
+def sources(new_database: Callable[[], Target]) -> dict[str, Target]:
+    found = {}
+    for schema in TENANTS.values():
+        found[schema] = target = new_database()
+        with target.connect("test") as session:
+            for statement in SOURCE.split(";"):
+                values = {"first": FIRST, "last": TODAY} if "%(" in statement else None
+                session.execute(statement.encode(), values)
+    return found
+
+
+@pytest.fixture
+def empty(target: Target, sources: dict[str, Target]) -> Iterator[Warehouse]:
+    """A warehouse with its toolkit, a template and connections, and nothing else."""
+    with target.connect("admin") as session:
+        install(session)
+        session.execute(
+            "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"
+            " VALUES (%s, %s, %s, %s)",
+            [TEMPLATE, QUERY.format(more=""), COLUMNS.format(more=""), INDEXES],
+        )
+        for tenant, schema in TENANTS.items():
+            p = sources[schema].parameters
+            session.execute(
+                "INSERT INTO _wh.tenant_connections (tenant_name, host, port, dbname, username, password)"
+                " VALUES (%s, %s, %s, %s, %s, 's3cret')",
+                [tenant, p["host"], int(str(p["port"])), p["dbname"], p["user"]],
+            )
+        yield Warehouse(session, sources)
+
+
+@pytest.fixture
+def warehouse(empty: Warehouse) -> Warehouse:
+    """The same with days, two finished years, and all views."""
+    for schema in TENANTS.values():
+        empty.session.execute(f"CREATE SCHEMA {schema}".encode())
+        for year in (TODAY.year - 2, TODAY.year - 1):
+            empty.year_table(schema, year)
+    empty.build()
+    return empty
