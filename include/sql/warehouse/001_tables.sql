@@ -52,3 +52,66 @@ CREATE TABLE IF NOT EXISTS _wh.toolkit_version (
     version integer PRIMARY KEY,
     installed_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Which tenant's source the parts in a schema come from; recorded with the first day that is made there.
+CREATE TABLE IF NOT EXISTS _wh.tenant_schemas (
+    schema_name text PRIMARY KEY,
+    tenant_name text NOT NULL REFERENCES _wh.tenant_connections ON UPDATE CASCADE ON DELETE CASCADE
+);
+
+-- A change of a template's columns, from its begin until it is finished or cancelled. source_down says what becomes of
+-- a tenant whose source fails: stop (wait for it), skip (leave the tenant out, of at most skip_at_most) or roll_back.
+CREATE TABLE IF NOT EXISTS _wh.changes (
+    template_name text PRIMARY KEY REFERENCES _wh.mv_templates,
+    column_name text NOT NULL,
+    source_down text NOT NULL CHECK (source_down IN ('stop', 'skip', 'roll_back')),
+    skip_at_most integer NOT NULL,
+    source_pause_s numeric NOT NULL,
+    is_swapped boolean NOT NULL DEFAULT false,
+    begun_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- A template before and after its change. year_columns maps a column to what it is called in yearly tables meanwhile.
+CREATE TABLE IF NOT EXISTS _wh.change_definitions (
+    template_name text NOT NULL REFERENCES _wh.changes ON DELETE CASCADE,
+    shape text NOT NULL CHECK (shape IN ('old', 'new')),
+    query_template text NOT NULL,
+    column_definitions text NOT NULL,
+    indexes text,
+    year_columns jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (template_name, shape)
+);
+
+-- Where a schema's daily views and its union view are, in both shapes, while a change is under way. The public view has
+-- a row for schema public.
+CREATE TABLE IF NOT EXISTS _wh.shapes (
+    template_name text NOT NULL REFERENCES _wh.changes ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    shape text NOT NULL,
+    days_schema text NOT NULL,
+    view_schema text NOT NULL,
+    PRIMARY KEY (template_name, schema_name, shape)
+);
+
+-- What a change has to build: a day's view, or the true values of one day of a yearly table (history).
+CREATE TABLE IF NOT EXISTS _wh.change_work (
+    template_name text NOT NULL,
+    wave integer NOT NULL,
+    what text NOT NULL CHECK (what IN ('day', 'history')),
+    schema_name text NOT NULL,
+    day date NOT NULL,
+    rows bigint,
+    differs text,
+    error text,
+    done_at timestamptz,
+    retired_at timestamptz,
+    PRIMARY KEY (template_name, wave, what, schema_name, day)
+);
+
+-- Columns that a tenant which was left out of a change has not, or in another type: what the public view has instead.
+CREATE TABLE IF NOT EXISTS _wh.adapted_columns (
+    template_name text NOT NULL REFERENCES _wh.mv_templates ON DELETE CASCADE,
+    column_name text NOT NULL,
+    fallback text,
+    PRIMARY KEY (template_name, column_name)
+);

@@ -1,9 +1,10 @@
 -- The parts of a template in a schema: a materialized view for each day, a table for each finished year.
 
+-- Without a schema, those of every tenant; what a change keeps beside them is left out.
 CREATE OR REPLACE FUNCTION _wh.parts_of(template text, in_schema text DEFAULT NULL)
 RETURNS TABLE (schema_name name, part_name name, part_oid oid, is_year boolean, part_day date, part_year integer)
 LANGUAGE sql STABLE AS $body$
-    SELECT n.nspname, c.relname, c.oid, c.relkind <> 'm', d.day, left(s.suffix, 4)::integer
+    SELECT n.nspname, c.relname, c.oid, c.relkind <> 'm', d.day, d.year
     FROM pg_class AS c
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
     CROSS JOIN LATERAL (SELECT substr(c.relname, length(template) + 2) AS suffix) AS s
@@ -12,7 +13,8 @@ LANGUAGE sql STABLE AS $body$
             -- The day of a month that has it, whatever somebody called a view.
             CASE WHEN s.suffix ~ '^[12]\d{3}_(0[1-9]|1[0-2])_(0[1-9]|[12]\d|3[01])$' THEN
                 make_date(left(s.suffix, 4)::integer, substr(s.suffix, 6, 2)::integer, 1) + right(s.suffix, 2)::integer - 1
-            END AS day
+            END AS day,
+            CASE WHEN s.suffix ~ '^[12]\d{3}(_|$)' THEN left(s.suffix, 4)::integer END AS year
     ) AS d
     WHERE
         starts_with(c.relname, template || '_')
@@ -20,8 +22,38 @@ LANGUAGE sql STABLE AS $body$
             (c.relkind = 'm' AND to_char(d.day, 'YYYY_MM_DD') = s.suffix)
             OR (c.relkind IN ('r', 'p') AND s.suffix ~ '^[12]\d{3}$')
         )
-        AND n.nspname NOT IN ('public', '_wh') AND n.nspname !~ '^pg_'
-        AND (in_schema IS NULL OR n.nspname = in_schema)
+        AND n.nspname <> 'public'
+        AND CASE WHEN in_schema IS NULL THEN n.nspname !~ '^(_wh|pg_)' ELSE n.nspname = in_schema END
+$body$;
+
+-- Where a day of a shape is: at the end of a change the days of the new shape are put in their places one by one.
+CREATE OR REPLACE FUNCTION _wh.day_place(s _wh.shape, day date) RETURNS text
+LANGUAGE sql STABLE AS $body$
+    SELECT
+        CASE
+            WHEN s.shape = 'new' AND EXISTS (
+                SELECT FROM _wh.change_work AS w
+                WHERE
+                    w.template_name = s.template_name AND w.what = 'day' AND w.schema_name = s.schema_name
+                    AND w.day = day_place.day AND w.retired_at IS NOT NULL
+            ) THEN s.schema_name
+            ELSE s.days_schema
+        END
+$body$;
+
+-- The daily views of a shape.
+CREATE OR REPLACE FUNCTION _wh.days_of(s _wh.shape)
+RETURNS TABLE (schema_name name, part_name name, part_oid oid, is_year boolean, part_day date, part_year integer)
+LANGUAGE sql STABLE AS $body$
+    SELECT p.* FROM _wh.parts_of(s.template_name, s.days_schema) AS p WHERE NOT p.is_year
+    UNION ALL
+    SELECT p.*
+    FROM _wh.parts_of(s.template_name, s.schema_name) AS p
+    INNER JOIN _wh.change_work AS w
+        ON
+            w.template_name = s.template_name AND w.what = 'day' AND w.schema_name = s.schema_name
+            AND p.part_day = w.day AND w.retired_at IS NOT NULL
+    WHERE NOT p.is_year AND s.shape = 'new'
 $body$;
 
 CREATE OR REPLACE FUNCTION _wh.day_name(template text, day date) RETURNS name
@@ -29,56 +61,66 @@ LANGUAGE sql IMMUTABLE AS $body$
     SELECT (template || to_char(day, '_YYYY_MM_DD'))::name
 $body$;
 
--- What is missing or of another type in a relation, against the template; empty when it has all that is wanted.
-CREATE OR REPLACE FUNCTION _wh.shape_problems(template text, relation oid) RETURNS text[]
+-- The columns of a shape, and what they are called in one of its parts: a yearly table may have another name for one while
+-- the template changes.
+CREATE OR REPLACE FUNCTION _wh.columns_of(s _wh.shape, part oid)
+RETURNS TABLE (place integer, column_name name, data_type text, physical_name name)
+LANGUAGE sql STABLE AS $body$
+    SELECT c.place, c.column_name, c.data_type, coalesce(a.attname, c.column_name)
+    FROM _wh.columns_in(s.column_definitions) AS c
+    LEFT JOIN pg_attribute AS a
+        ON a.attrelid = part AND a.attname = s.year_columns ->> c.column_name AND NOT a.attisdropped
+$body$;
+
+-- What is missing or of another type in a part, against its shape; empty when it has all that is wanted.
+CREATE OR REPLACE FUNCTION _wh.shape_problems(s _wh.shape, part oid) RETURNS text[]
 LANGUAGE sql STABLE AS $body$
     SELECT coalesce(array_agg(
-        CASE WHEN a.attname IS NULL THEN format('%s is missing', w.column_name)
-            ELSE format('%s is %s, not %s', w.column_name, format_type(a.atttypid, a.atttypmod), w.data_type)
+        CASE WHEN a.attname IS NULL THEN format('%s is missing', w.physical_name)
+            ELSE format('%s is %s, not %s', w.physical_name, format_type(a.atttypid, a.atttypmod), w.data_type)
         END ORDER BY w.place
     ), '{}')
-    FROM _wh.columns_in((_wh.template_of(template)).column_definitions) AS w
-    LEFT JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = w.column_name AND NOT a.attisdropped
+    FROM _wh.columns_of(s, part) AS w
+    LEFT JOIN pg_attribute AS a ON a.attrelid = part AND w.physical_name = a.attname AND NOT a.attisdropped
     WHERE a.attname IS NULL OR format_type(a.atttypid, a.atttypmod) <> w.data_type
 $body$;
 
--- The template's index statements for one relation. Names that would be cut off end in a hash, so that none are equal.
-CREATE OR REPLACE FUNCTION _wh.index_statements(template text, in_schema text, relation text) RETURNS SETOF text
+-- The template's index statements for one part. Their names are the same wherever the part is kept meanwhile; one that
+-- would be cut off ends in a hash, so that none are equal.
+CREATE OR REPLACE FUNCTION _wh.index_statements(s _wh.shape, part text) RETURNS SETOF text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
     statement text;
     wanted text;
     given text;
 BEGIN
-    FOR statement IN SELECT i FROM _wh.list_items((_wh.template_of(template)).indexes, ';') AS i WHERE i <> '' LOOP
+    FOR statement IN SELECT i FROM _wh.list_items(s.indexes, ';') AS i WHERE i <> '' LOOP
         given := substring(statement FROM '(?i)^CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:IF\s+NOT\s+EXISTS\s+)?(\S+)\s+ON\s');
         IF given IS NULL THEN
-            RAISE EXCEPTION 'no index statement of template %: %', template, statement
+            RAISE EXCEPTION 'no index statement of template %: %', s.template_name, statement
                 USING HINT = 'write: CREATE [UNIQUE] INDEX name_with_{SCHEMA}_and_{VIEW_NAME} ON {SCHEMA}.{VIEW_NAME} (…)';
         END IF;
-        wanted := replace(replace(btrim(given, '"'), '{SCHEMA}', in_schema), '{VIEW_NAME}', relation);
+        wanted := replace(replace(btrim(given, '"'), '{SCHEMA}', s.schema_name), '{VIEW_NAME}', part);
         IF octet_length(wanted) > 63 THEN
             wanted := left(wanted, 54) || '_' || left(md5(wanted), 8);
         END IF;
         statement := overlay(statement PLACING quote_ident(wanted) FROM position(given IN statement) FOR length(given));
-        RETURN NEXT replace(replace(statement, '{SCHEMA}', quote_ident(in_schema)), '{VIEW_NAME}', quote_ident(relation));
+        RETURN NEXT replace(replace(statement, '{SCHEMA}', quote_ident(s.days_schema)), '{VIEW_NAME}', quote_ident(part));
     END LOOP;
 END
 $body$;
 
--- The query of one day's materialized view. The tenant's password is behind the server's name, not in here.
-CREATE OR REPLACE FUNCTION _wh.day_query(template text, tenant text, day date) RETURNS text
+-- The call that asks a tenant's source for one day, and the names and types of what it gives. The tenant's password is
+-- behind the server's name, not in here.
+CREATE OR REPLACE FUNCTION _wh.source_query(s _wh.shape, tenant text, day date) RETURNS text
 LANGUAGE sql STABLE AS $body$
     SELECT format(
-        'SELECT %1$s FROM public.dblink(%2$L, %3$L) AS source (%4$s)',
-        string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place),
+        'public.dblink(%L, %L) AS source (%s)',
         _wh.server_of(tenant),
-        replace(t.query_template, '{TARGET_DATE}', day::text),
+        replace(s.query_template, '{TARGET_DATE}', day::text),
         string_agg(format('%I %s', c.column_name, c.data_type), ', ' ORDER BY c.place)
     )
-    FROM _wh.template_of(template) AS t
-    CROSS JOIN LATERAL _wh.columns_in(t.column_definitions) AS c
-    GROUP BY t.query_template
+    FROM _wh.columns_in(s.column_definitions) AS c
 $body$;
 
 CREATE OR REPLACE FUNCTION _wh.prepare_schema(tenant_schema text) RETURNS void
@@ -87,43 +129,84 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = tenant_schema) THEN
         EXECUTE format('CREATE SCHEMA %I', tenant_schema);
     END IF;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO wh_admin, wh_read, wh_write', tenant_schema);
-    EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO wh_read', tenant_schema);
-    EXECUTE format(
-        'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO wh_write', tenant_schema
-    );
+    IF NOT has_schema_privilege('wh_read', tenant_schema, 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO wh_admin, wh_read, wh_write', tenant_schema);
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO wh_read', tenant_schema);
+        EXECUTE format(
+            'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO wh_write', tenant_schema
+        );
+    END IF;
 END
 $body$;
 
--- Create one day's materialized view, filled, with its indexes; false when it is there already.
-CREATE OR REPLACE FUNCTION _wh.create_mv_from_template(template text, tenant_connection text, schema_name text, day date)
-RETURNS boolean
+-- Create one day's materialized view of a shape, with its indexes; false when it is there already.
+CREATE OR REPLACE FUNCTION _wh.create_day(s _wh.shape, tenant text, day date, with_data boolean DEFAULT true) RETURNS boolean
 LANGUAGE plpgsql AS $body$
 DECLARE
-    view_name name := _wh.day_name(template, day);
+    view_name name := _wh.day_name(s.template_name, day);
     statement text;
 BEGIN
-    PERFORM _wh.template_of(template);
-    IF NOT EXISTS (SELECT FROM _wh.tenant_connections AS c WHERE c.tenant_name = tenant_connection) THEN
-        RAISE EXCEPTION 'there is no tenant connection %', quote_nullable(tenant_connection)
-            USING HINT = 'see _wh.tenant_connections';
-    END IF;
-    IF to_regclass(format('%I.%I', schema_name, view_name)) IS NOT NULL THEN
+    IF to_regclass(format('%I.%I', s.days_schema, view_name)) IS NOT NULL THEN
         RETURN false;
     END IF;
-    PERFORM _wh.prepare_schema(schema_name);
+    PERFORM _wh.prepare_schema(s.days_schema);
     EXECUTE format(
-        'CREATE MATERIALIZED VIEW %I.%I AS %s', schema_name, view_name, _wh.day_query(template, tenant_connection, day)
+        'CREATE MATERIALIZED VIEW %I.%I AS SELECT %s FROM %s WITH %s DATA', s.days_schema, view_name,
+        (SELECT string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place) FROM _wh.columns_in(s.column_definitions) AS c),
+        _wh.source_query(s, tenant, day), CASE WHEN with_data THEN '' ELSE 'NO' END
     );
-    FOR statement IN SELECT s FROM _wh.index_statements(template, schema_name, view_name) AS s LOOP
+    FOR statement IN SELECT i FROM _wh.index_statements(s, view_name) AS i LOOP
         EXECUTE statement;
     END LOOP;
     RETURN true;
 END
 $body$;
 
+-- Remember which tenant a schema's parts come from; another one is refused.
+CREATE OR REPLACE FUNCTION _wh.note_tenant(tenant text, in_schema text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    known text := (SELECT t.tenant_name FROM _wh.tenant_schemas AS t WHERE t.schema_name = in_schema);
+BEGIN
+    IF known = tenant THEN
+        RETURN;
+    END IF;
+    IF known IS NOT NULL THEN
+        RAISE EXCEPTION 'schema % has the data of tenant connection %, not of %', in_schema, known, quote_nullable(tenant)
+            USING HINT = 'see _wh.tenant_schemas';
+    END IF;
+    IF NOT EXISTS (SELECT FROM _wh.tenant_connections AS c WHERE c.tenant_name = tenant) THEN
+        RAISE EXCEPTION 'there is no tenant connection %', quote_nullable(tenant) USING HINT = 'see _wh.tenant_connections';
+    END IF;
+    INSERT INTO _wh.tenant_schemas (schema_name, tenant_name) VALUES (in_schema, tenant);
+END
+$body$;
+
+-- Create one day's materialized view, filled, with its indexes; false when it is there already. While the template
+-- changes, the day is made in both shapes.
+CREATE OR REPLACE FUNCTION _wh.create_mv_from_template(template text, tenant_connection text, schema_name text, day date)
+RETURNS boolean
+LANGUAGE plpgsql AS $body$
+DECLARE
+    s _wh.shape;
+    created boolean := false;
+BEGIN
+    PERFORM _wh.lock_template(template);
+    PERFORM _wh.note_tenant(tenant_connection, schema_name);
+    FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
+        s.days_schema := _wh.day_place(s, day);
+        created := _wh.create_day(s, tenant_connection, day) OR created;
+        IF s.shape = 'new' THEN
+            PERFORM _wh.note_work(template, schema_name, day);
+        END IF;
+    END LOOP;
+    RETURN created;
+END
+$body$;
+
 -- Bring one day up to date: create it, refresh it or, when it has another shape than the template, make it anew.
--- Days that are over change no more: only today and, if wanted, yesterday are refreshed.
+-- Days that are over change no more: only today and, if wanted, yesterday are refreshed. While the template changes,
+-- both shapes are kept up to date.
 CREATE OR REPLACE FUNCTION _wh.update_mv_by_template(
     template text, tenant_connection text, schema_name text, day date DEFAULT NULL,
     allow_refresh_yesterday boolean DEFAULT true, update_union_view boolean DEFAULT true
@@ -132,18 +215,21 @@ LANGUAGE plpgsql AS $body$
 DECLARE
     wanted date := coalesce(day, _wh.current_date_utc());
     view_name name := _wh.day_name(template, wanted);
-    old regclass := to_regclass(format('%I.%I', schema_name, view_name));
-    is_new boolean := old IS NULL;
+    s _wh.shape;
+    part regclass;
+    is_new boolean := false;
 BEGIN
-    IF old IS NOT NULL AND _wh.shape_problems(template, old) <> '{}' THEN
-        PERFORM _wh.drop_part(schema_name, view_name);
-        is_new := true;
-    END IF;
-    IF is_new THEN
-        PERFORM _wh.create_mv_from_template(template, tenant_connection, schema_name, wanted);
-    ELSIF wanted >= _wh.current_date_utc() - allow_refresh_yesterday::integer THEN
-        EXECUTE format('REFRESH MATERIALIZED VIEW %I.%I', schema_name, view_name);
-    END IF;
+    PERFORM _wh.lock_template(template);
+    FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
+        s.days_schema := _wh.day_place(s, wanted);
+        part := to_regclass(format('%I.%I', s.days_schema, view_name));
+        IF part IS NOT NULL AND _wh.shape_problems(s, part) <> '{}' THEN
+            PERFORM _wh.drop_part(s.days_schema, view_name);
+        ELSIF part IS NOT NULL AND wanted >= _wh.current_date_utc() - allow_refresh_yesterday::integer THEN
+            EXECUTE format('REFRESH MATERIALIZED VIEW %I.%I', s.days_schema, view_name);
+        END IF;
+    END LOOP;
+    is_new := _wh.create_mv_from_template(template, tenant_connection, schema_name, wanted);
     IF update_union_view AND is_new THEN
         PERFORM _wh.update_tenant_union_view_by_template(template, schema_name);
     END IF;
@@ -213,7 +299,7 @@ BEGIN
         RAISE WARNING '% of % days of %.% could not be brought up to date', bad, good + bad, schema_name, template
             USING HINT = 'see error in the results';
     END IF;
-    IF update_union_view THEN
+    IF update_union_view AND good > 0 THEN
         PERFORM _wh.update_tenant_union_view_by_template(template, schema_name);
     END IF;
     RETURN jsonb_build_object('success_count', good, 'error_count', bad, 'results', results);

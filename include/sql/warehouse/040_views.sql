@@ -1,14 +1,13 @@
 -- The views over the parts: of a tenant, and the public one over all tenants. Columns are named, in the template's order.
 
 -- Make or replace a view. Columns that come, go or change need the view to be dropped, which nobody may depend on then;
--- its owner, grants and comment are carried over.
+-- its owner, grants, options and comments are carried over.
 CREATE OR REPLACE FUNCTION _wh.put_view(in_schema text, view_name text, query text) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
     old regclass := to_regclass(format('%I.%I', in_schema, view_name));
     users text := _wh.users_of(old);
-    carried text[];
-    statement text;
+    rights text[];
 BEGIN
     IF old IS NOT NULL AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = old) <> 'v' THEN
         RAISE EXCEPTION '% is no view', old USING HINT = 'something else has the name that the template''s view needs';
@@ -22,71 +21,114 @@ BEGIN
                 USING ERRCODE = 'dependent_objects_still_exist', HINT = 'drop those views first, and make them again afterwards';
         END IF;
     END;
-    carried := _wh.rights_of(old);
+    rights := _wh.rights_of(old);
     EXECUTE format('DROP VIEW %s', old);
     EXECUTE format('CREATE VIEW %I.%I AS %s', in_schema, view_name, query);
-    FOREACH statement IN ARRAY carried LOOP
-        EXECUTE statement;
+    PERFORM _wh.give_rights(rights, in_schema, view_name);
+END
+$body$;
+
+-- What a view, materialized view or table is besides its query and columns, as statements with {RELATION} in them: owner,
+-- grants, options and comments, also of columns; column by column, so that those which are gone can be left out.
+CREATE OR REPLACE FUNCTION _wh.rights_of(relation regclass) RETURNS text[]
+LANGUAGE sql STABLE AS $body$
+    SELECT array_agg(r.statement ORDER BY r.place)
+    FROM pg_class AS c
+    CROSS JOIN LATERAL (
+        SELECT 1 AS place, format('ALTER TABLE {RELATION} OWNER TO %I', pg_get_userbyid(c.relowner)) AS statement
+        UNION ALL
+        SELECT 2, format('ALTER VIEW {RELATION} SET (%s)', array_to_string(c.reloptions, ', '))
+        WHERE c.relkind = 'v' AND c.reloptions IS NOT NULL
+        UNION ALL
+        SELECT 3, format('GRANT %s ON {RELATION} TO %s%s', a.privilege_type, g.name, g.onward)
+        FROM aclexplode(c.relacl) AS a
+        CROSS JOIN LATERAL _wh.grantee(a.grantee, a.is_grantable) AS g
+        WHERE a.grantee <> c.relowner
+        UNION ALL
+        SELECT 4, format('COMMENT ON %s {RELATION} IS %L', k.name, d.description)
+        FROM pg_description AS d
+        CROSS JOIN LATERAL (
+            SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS name
+        ) AS k
+        WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0
+        UNION ALL
+        SELECT 5, format('GRANT %s (%I) ON {RELATION} TO %s%s', a.privilege_type, t.attname, g.name, g.onward)
+        FROM pg_attribute AS t
+        CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+        CROSS JOIN LATERAL _wh.grantee(a.grantee, a.is_grantable) AS g
+        WHERE t.attrelid = c.oid AND NOT t.attisdropped
+        UNION ALL
+        SELECT 6, format('COMMENT ON COLUMN {RELATION}.%I IS %L', t.attname, d.description)
+        FROM pg_description AS d
+        INNER JOIN pg_attribute AS t ON d.objoid = t.attrelid AND d.objsubid = t.attnum
+        WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND NOT t.attisdropped
+    ) AS r
+    WHERE c.oid = relation
+$body$;
+
+-- Carry out what rights_of has said, for another relation; a column that is not there any more is left out.
+CREATE OR REPLACE FUNCTION _wh.give_rights(rights text[], in_schema text, relation text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    statement text;
+BEGIN
+    FOREACH statement IN ARRAY coalesce(rights, '{}') LOOP
+        BEGIN
+            EXECUTE replace(statement, '{RELATION}', format('%I.%I', in_schema, relation));
+        EXCEPTION WHEN undefined_column THEN
+            CONTINUE;
+        END;
     END LOOP;
 END
 $body$;
 
--- The statements that give a relation's owner, grants and comment to one that is made anew under its name.
-CREATE OR REPLACE FUNCTION _wh.rights_of(relation regclass) RETURNS text[]
-LANGUAGE sql STABLE AS $body$
-    SELECT
-        ARRAY[format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))]
-        || coalesce((
-            SELECT array_agg(format(
-                'GRANT %s ON %I.%I TO %s%s', a.privilege_type, n.nspname, c.relname,
-                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-                CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-            ))
-            FROM aclexplode(c.relacl) AS a
-            WHERE a.grantee <> c.relowner
-        ), '{}')
-        || coalesce((
-            SELECT array_agg(format('COMMENT ON VIEW %I.%I IS %L', n.nspname, c.relname, d.description))
-            FROM pg_description AS d
-            WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0
-        ), '{}')
-    FROM pg_class AS c
-    INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-    WHERE c.oid = relation
-$body$;
-
 -- The query over all parts of a tenant. A year that has its table is read from that, and not from what is left of its
--- days; a part that has not the template's columns is named.
-CREATE OR REPLACE FUNCTION _wh.tenant_query(template text, in_schema text, exclude_pattern text DEFAULT NULL) RETURNS text
+-- days; a part that has not the columns of the shape is named.
+CREATE OR REPLACE FUNCTION _wh.tenant_query(s _wh.shape, exclude_pattern text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
-    columns text;
     bad text;
-    query text;
+    body text;
 BEGIN
-    SELECT string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place) INTO columns
-    FROM _wh.columns_in((_wh.template_of(template)).column_definitions) AS c;
-    WITH parts AS (
-        SELECT p.part_name, p.part_oid
-        FROM _wh.parts_of(template, in_schema) AS p
-        WHERE
-            (exclude_pattern IS NULL OR p.part_name !~ exclude_pattern)
-            AND (p.is_year OR NOT EXISTS (
-                SELECT FROM _wh.parts_of(template, in_schema) AS y WHERE y.is_year AND y.part_year = p.part_year
-            ))
+    WITH years AS (
+        SELECT y.* FROM _wh.parts_of(s.template_name, s.schema_name) AS y WHERE y.is_year
+    ),
+    parts AS (
+        SELECT y.* FROM years AS y
+        UNION ALL
+        SELECT d.* FROM _wh.days_of(s) AS d WHERE d.part_year NOT IN (SELECT y.part_year FROM years AS y)
+    ),
+    -- Hundreds of days are alike: what has the same columns is looked at once.
+    alike AS (
+        SELECT p.schema_name, p.part_name, p.part_oid, a.columns
+        FROM parts AS p
+        CROSS JOIN LATERAL (
+            SELECT string_agg(format('%s %s %s', a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attname) AS columns
+            FROM pg_attribute AS a
+            WHERE a.attrelid = p.part_oid AND a.attnum > 0 AND NOT a.attisdropped
+        ) AS a
+        WHERE exclude_pattern IS NULL OR p.part_name !~ exclude_pattern
+    ),
+    kinds AS (
+        SELECT k.columns, c.selected, _wh.shape_problems(s, k.part_oid) AS problems
+        FROM (SELECT DISTINCT ON (p.columns) p.columns, p.part_oid FROM alike AS p) AS k
+        CROSS JOIN LATERAL (
+            SELECT string_agg(format('%I AS %I', c.physical_name, c.column_name), ', ' ORDER BY c.place) AS selected
+            FROM _wh.columns_of(s, k.part_oid) AS c
+        ) AS c
     )
     SELECT
-        string_agg(format('SELECT %s FROM %I.%I', columns, in_schema, p.part_name), E'\nUNION ALL\n' ORDER BY p.part_name),
-        string_agg(format('%I.%I: %s', in_schema, p.part_name, array_to_string(s.problems, ', ')), '; ' ORDER BY p.part_name)
-            FILTER (WHERE s.problems <> '{}')
-    INTO query, bad
-    FROM parts AS p
-    CROSS JOIN LATERAL (SELECT _wh.shape_problems(template, p.part_oid) AS problems) AS s;
+        string_agg(format('SELECT %s FROM %I.%I', k.selected, p.schema_name, p.part_name), E'\nUNION ALL\n' ORDER BY p.part_name),
+        string_agg(format('%I.%I: %s', p.schema_name, p.part_name, array_to_string(k.problems, ', ')), '; ' ORDER BY p.part_name)
+            FILTER (WHERE k.problems <> '{}')
+    INTO body, bad
+    FROM alike AS p
+    INNER JOIN kinds AS k ON p.columns = k.columns;
     IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'not all parts have the columns of template %: %', template, left(bad, 1000)
+        RAISE EXCEPTION 'not all parts have the columns of template %: %', s.template_name, left(bad, 1000)
             USING HINT = 'add the column to the yearly tables, and make the days anew';
     END IF;
-    RETURN query;
+    RETURN body;
 END
 $body$;
 
@@ -95,13 +137,20 @@ CREATE OR REPLACE FUNCTION _wh.update_tenant_union_view_by_template(
 ) RETURNS boolean
 LANGUAGE plpgsql AS $body$
 DECLARE
-    query text := _wh.tenant_query(template, schema_name, exclude_pattern);
+    s _wh.shape;
+    body text;
 BEGIN
-    IF query IS NULL THEN
-        RAISE EXCEPTION 'schema % has no part of template %', schema_name, template
-            USING HINT = 'make its days first: update_mv_window_by_template';
-    END IF;
-    PERFORM _wh.put_view(schema_name, template, query);
+    PERFORM _wh.lock_template(template);
+    FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
+        -- A new shape has its view once all that it shall show is built.
+        CONTINUE WHEN s.shape = 'new' AND to_regclass(format('%I.%I', s.view_schema, template)) IS NULL;
+        body := _wh.tenant_query(s, exclude_pattern);
+        IF body IS NULL THEN
+            RAISE EXCEPTION 'schema % has no part of template %', schema_name, template
+                USING HINT = 'make its days first: update_mv_window_by_template';
+        END IF;
+        PERFORM _wh.put_view(s.view_schema, template, body);
+    END LOOP;
     RETURN true;
 END
 $body$;
@@ -112,26 +161,74 @@ LANGUAGE sql STABLE AS $body$
     SELECT n.nspname
     FROM pg_class AS c
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-    WHERE c.relkind = 'v' AND c.relname = template AND n.nspname NOT IN ('public', '_wh') AND n.nspname !~ '^pg_'
+    WHERE c.relkind = 'v' AND c.relname = template AND n.nspname <> 'public' AND n.nspname !~ '^(_wh|pg_)'
     ORDER BY n.nspname
+$body$;
+
+-- The query over all tenants' views with the columns of a list of definitions. A view that lacks one of them, or has it in
+-- another type, is named, unless its tenant was left out of a change of that column. With new_shape the views that a
+-- change has beside are read.
+CREATE OR REPLACE FUNCTION _wh.public_query(template text, definitions text, new_shape boolean DEFAULT false) RETURNS text
+LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    bad text;
+    body text;
+BEGIN
+    WITH views AS (
+        SELECT v.tenant_schema, coalesce(s.view_schema, v.tenant_schema) AS view_schema
+        FROM _wh.schemas_of(template) AS v (tenant_schema)
+        LEFT JOIN _wh.shapes AS s
+            ON new_shape AND s.template_name = template AND s.shape = 'new' AND v.tenant_schema = s.schema_name
+    ),
+    columns AS (
+        SELECT
+            v.*, c.place, c.column_name, c.data_type, d.column_name IS NOT NULL AS may_differ, d.fallback,
+            format_type(a.atttypid, a.atttypmod) AS present
+        FROM views AS v
+        CROSS JOIN _wh.columns_in(definitions) AS c
+        LEFT JOIN _wh.adapted_columns AS d ON d.template_name = template AND c.column_name = d.column_name
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = to_regclass(format('%I.%I', v.view_schema, template)) AND c.column_name = a.attname
+    ),
+    selects AS (
+        SELECT
+            c.tenant_schema,
+            format(
+                'SELECT %s, %L::text AS schema_name FROM %I.%I',
+                string_agg(
+                    CASE
+                        WHEN c.present = c.data_type THEN quote_ident(c.column_name)
+                        WHEN c.present IS NOT NULL THEN format('%I::%s AS %1$I', c.column_name, c.data_type)
+                        ELSE format('(%s)::%s AS %I', coalesce(c.fallback, 'NULL'), c.data_type, c.column_name)
+                    END, ', ' ORDER BY c.place
+                ),
+                c.tenant_schema, c.view_schema, template
+            ) AS body,
+            string_agg(
+                format('%I.%I: %s is %s', c.view_schema, template, c.column_name, coalesce(c.present, 'missing')), ', '
+            ) FILTER (WHERE c.present IS DISTINCT FROM c.data_type AND NOT c.may_differ) AS problem
+        FROM columns AS c
+        GROUP BY c.tenant_schema, c.view_schema
+    )
+    SELECT string_agg(s.body, E'\nUNION ALL\n' ORDER BY s.tenant_schema), string_agg(s.problem, '; ')
+    INTO body, bad
+    FROM selects AS s;
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION 'not all tenants'' views have the columns of template %: %', template, left(bad, 1000)
+            USING HINT = 'bring them up to date: update_tenant_union_view_by_template';
+    ELSIF body IS NULL THEN
+        RAISE EXCEPTION 'no tenant has a view of template %', template
+            USING HINT = 'make them first: update_tenant_union_view_by_template';
+    END IF;
+    RETURN body;
+END
 $body$;
 
 CREATE OR REPLACE FUNCTION _wh.update_public_view_by_template(template text) RETURNS boolean
 LANGUAGE plpgsql AS $body$
-DECLARE
-    columns text;
-    query text;
 BEGIN
-    SELECT string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place) INTO columns
-    FROM _wh.columns_in((_wh.template_of(template)).column_definitions) AS c;
-    SELECT string_agg(format('SELECT %s, %L::text AS schema_name FROM %I.%I', columns, s, s, template), E'\nUNION ALL\n' ORDER BY s)
-    INTO query
-    FROM _wh.schemas_of(template) AS s;
-    IF query IS NULL THEN
-        RAISE EXCEPTION 'no tenant has a view of template %', template
-            USING HINT = 'make them first: update_tenant_union_view_by_template';
-    END IF;
-    PERFORM _wh.put_view('public', template, query);
+    PERFORM _wh.lock_template(template);
+    PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions));
     EXECUTE format('GRANT SELECT ON public.%I TO wh_read, wh_write', template);
     RETURN true;
 END
@@ -140,6 +237,7 @@ $body$;
 CREATE OR REPLACE FUNCTION _wh.drop_public_view_by_template(template text) RETURNS jsonb
 LANGUAGE plpgsql AS $body$
 BEGIN
+    PERFORM _wh.refuse_change(template);
     IF to_regclass(format('public.%I', template)) IS NOT NULL THEN
         PERFORM _wh.drop_part('public', template);
     END IF;
@@ -153,6 +251,7 @@ DECLARE
     tenant_schema name;
     dropped integer := 0;
 BEGIN
+    PERFORM _wh.refuse_change(template);
     FOR tenant_schema IN SELECT s FROM _wh.schemas_of(template) AS s LOOP
         PERFORM _wh.drop_part(tenant_schema, template);
         dropped := dropped + 1;

@@ -20,7 +20,7 @@ DECLARE
     changed integer := 0;
     present text;
 BEGIN
-    PERFORM _wh.template_of(template);
+    PERFORM _wh.refuse_change(template);
     FOR part IN SELECT * FROM _wh.year_tables(template) LOOP
         SELECT format_type(a.atttypid, a.atttypmod) INTO present
         FROM pg_attribute AS a
@@ -65,7 +65,7 @@ DECLARE
     part record;
     changed integer := 0;
 BEGIN
-    PERFORM _wh.template_of(template);
+    PERFORM _wh.refuse_change(template);
     FOR part IN SELECT * FROM _wh.year_tables(template) LOOP
         EXECUTE format(
             'ALTER TABLE %I.%I ALTER COLUMN %I TYPE %s USING %s', part.schema_name, part.part_name, column_name, wanted,
@@ -86,6 +86,7 @@ DECLARE
     users text := _wh.column_users(template, column_name);
     changed integer := 0;
 BEGIN
+    PERFORM _wh.refuse_change(template);
     IF users IS NOT NULL THEN
         RAISE EXCEPTION 'column % of template % is used by %', column_name, template, users
             USING ERRCODE = 'dependent_objects_still_exist', HINT = 'drop the views of the template first, and change the others';
@@ -128,7 +129,7 @@ DECLARE
     part record;
     dropped integer := 0;
 BEGIN
-    PERFORM _wh.template_of(template);
+    PERFORM _wh.refuse_change(template);
     FOR part IN
         SELECT p.schema_name, p.part_name FROM _wh.parts_of(template) AS p WHERE NOT p.is_year AND p.part_year = target
     LOOP
@@ -155,7 +156,11 @@ LANGUAGE sql STABLE AS $body$
         ) AS g
     ) AS d
     LEFT JOIN _wh.parts_of(template, schema_name) AS p ON d.day = p.part_day AND NOT p.is_year
-    LEFT JOIN LATERAL (SELECT _wh.shape_problems(template, p.part_oid) AS problems WHERE p.part_oid IS NOT NULL) AS s ON true
+    LEFT JOIN LATERAL (
+        SELECT _wh.shape_problems(o, p.part_oid) AS problems
+        FROM _wh.shapes_of(template, schema_name) AS o
+        WHERE p.part_oid IS NOT NULL AND o.shape <> 'new'
+    ) AS s ON true
 $body$;
 
 -- Fold a finished year's days into one table, with the template's columns and indexes; the days stay until they are
@@ -171,7 +176,9 @@ DECLARE
     query text;
     statement text;
     folded bigint;
+    s _wh.shape;
 BEGIN
+    PERFORM _wh.refuse_change(template);
     IF year >= extract(YEAR FROM _wh.current_date_utc()) THEN
         RAISE EXCEPTION 'the year % is not over in UTC', year;
     END IF;
@@ -187,14 +194,15 @@ BEGIN
         string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place)
     INTO definitions, columns
     FROM _wh.columns_in((_wh.template_of(template)).column_definitions) AS c;
-    SELECT string_agg(format('SELECT %s FROM %I.%I', columns, schema_name, p.part_name), ' UNION ALL ' ORDER BY p.part_name)
+    SELECT string_agg(format('SELECT %s FROM %I.%I', columns, p.schema_name, p.part_name), ' UNION ALL ' ORDER BY p.part_name)
     INTO query
     FROM _wh.parts_of(template, schema_name) AS p
     WHERE NOT p.is_year AND p.part_year = year;
+    SELECT * INTO s FROM _wh.shapes_of(template, schema_name);
     EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, table_name, definitions);
     EXECUTE format('INSERT INTO %I.%I (%s) %s', schema_name, table_name, columns, query);
     GET DIAGNOSTICS folded = ROW_COUNT;
-    FOR statement IN SELECT s FROM _wh.index_statements(template, schema_name, table_name) AS s LOOP
+    FOR statement IN SELECT i FROM _wh.index_statements(s, table_name) AS i LOOP
         EXECUTE statement;
     END LOOP;
     RETURN checked || jsonb_build_object('success', true, 'created', true, 'rows', folded);

@@ -108,6 +108,8 @@ class Batch:
     drain: tuple[str, str] | None = None
     verb: str = "copied"
     """What happens to a row, such as *deleted* or *copied*; for logs and errors."""
+    heavy: bool = False
+    """Each row stands for work of its own that takes long: few make a batch, and any of them may be another shard's."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -143,7 +145,7 @@ class Backfill:
     @property
     def divisible(self) -> bool:
         """Tell whether key ranges may be filled side by side: not what batches copy or move, which meets elsewhere."""
-        return bool(self.key) and self.batch is None
+        return bool(self.key) and (self.batch is None or self.batch.heavy)
 
     @property
     def verb(self) -> str:

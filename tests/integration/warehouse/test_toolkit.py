@@ -31,7 +31,9 @@ def test_the_runbooks_script_as_it_is_typed(warehouse: Warehouse) -> None:
         SELECT _wh.drop_current_year_mvs_by_template('{TEMPLATE}', {YEAR});
         COMMIT
     """
-    said = [warehouse.one(s) for s in phases.split(";") if "SELECT" in s or warehouse.session.execute(s.encode()) is None]
+    said = [
+        warehouse.one(s) for s in phases.split(";") if "SELECT" in s or warehouse.session.execute(s.encode()) is None
+    ]
     assert said == [
         {"success": True},
         {"success_count": 2, "error_count": 0},
@@ -83,7 +85,12 @@ def test_a_drop_names_who_would_go_with_it(warehouse: Warehouse) -> None:
 
 def test_templates_with_a_common_beginning_keep_apart(warehouse: Warehouse) -> None:
     other = f"{TEMPLATE[:-1]}_"  # in LIKE, each would stand for the other
-    names = (f"{TEMPLATE}x{YEAR}_01_01", f"{other}_{YEAR}_01_01", f"{TEMPLATE}_more_{YEAR}_01_01", f"{TEMPLATE}_{YEAR}_13_01")
+    names = (
+        f"{TEMPLATE}x{YEAR}_01_01",
+        f"{other}_{YEAR}_01_01",
+        f"{TEMPLATE}_more_{YEAR}_01_01",
+        f"{TEMPLATE}_{YEAR}_13_01",
+    )
     for name in names:
         warehouse.session.execute(f'CREATE MATERIALIZED VIEW landb."{name}" AS SELECT 1 AS id'.encode())
     warehouse.one(f"SELECT _wh.drop_public_view_by_template('{TEMPLATE}')")
@@ -101,9 +108,16 @@ def test_a_day_that_fails_loses_no_other(warehouse: Warehouse) -> None:
     broken = f", (SELECT 1 / (l.logged_time < '{TODAY}')::integer) AS waste_category"
     warehouse.template(broken, ", waste_category integer")
     warehouse.one(f"SELECT _wh.add_column_to_yearly_tables_by_template('{TEMPLATE}', 'waste_category', 'integer')")
-    result = warehouse.one(
-        "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', %s::date, %s::date)", TEMPLATE, FIRST, TODAY
-    ) if DAYS > 1 else None
+    result = (
+        warehouse.one(
+            "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', %s::date, %s::date)",
+            TEMPLATE,
+            FIRST,
+            TODAY,
+        )
+        if DAYS > 1
+        else None
+    )
     if result is not None:
         assert (result["success_count"], result["error_count"]) == (DAYS - 1, 1)
         [failed] = [r for r in result["results"] if not r["success"]]
@@ -135,7 +149,9 @@ def test_a_view_with_other_columns_keeps_its_rights(warehouse: Warehouse) -> Non
 
 def test_parts_of_another_shape_are_named_and_not_mixed(warehouse: Warehouse) -> None:
     warehouse.session.execute(f"ALTER TABLE landb.{TEMPLATE}_{YEAR - 1} RENAME TO old".encode())
-    warehouse.session.execute(f"CREATE TABLE landb.{TEMPLATE}_{YEAR - 1} AS SELECT weight, store, id FROM landb.old".encode())
+    warehouse.session.execute(
+        f"CREATE TABLE landb.{TEMPLATE}_{YEAR - 1} AS SELECT weight, store, id FROM landb.old".encode()
+    )
     with pytest.raises(psycopg.errors.RaiseException, match=f"{TEMPLATE}_{YEAR - 1}: .*logged_time is missing"):
         warehouse.one(f"SELECT _wh.update_tenant_union_view_by_template('{TEMPLATE}', 'landb')")
 
@@ -197,8 +213,10 @@ def test_a_finished_year_is_folded(empty: Warehouse) -> None:
     year = YEAR - 1
     days = (dt.date(YEAR, 1, 1) - dt.date(year, 1, 1)).days
     with empty.sources["landb"].connect("test") as source:
-        source.execute("UPDATE foodlog SET logged_time = make_date(%s, 7, 1)", [year])
-    build = "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 2), make_date(%s, 12, 31))"
+        source.execute("UPDATE public.foodlog SET logged_time = make_date(%s, 7, 1)", [year])
+    build = (
+        "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 2), make_date(%s, 12, 31))"
+    )
     assert empty.one(build, TEMPLATE, year, year)["success_count"] == days - 1
     fold = "SELECT _wh.create_combined_table_from_template_by_year(%s, 'landb', %s)"
     with pytest.raises(psycopg.errors.RaiseException, match=f"{year}-01-01"):
@@ -237,8 +255,10 @@ def test_install_and_verify(target: Target, connection: Connection) -> None:
     assert install(connection) is True
     assert install(connection) is False
     assert verify(connection).is_complete
-    connection.execute("CREATE OR REPLACE FUNCTION _wh.log_info(message text, context jsonb DEFAULT '{}') RETURNS void"
-                       " LANGUAGE sql AS 'SELECT 1 WHERE false'")
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION _wh.log_info(message text, context jsonb DEFAULT '{}') RETURNS void"
+        " LANGUAGE sql AS 'SELECT 1 WHERE false'"
+    )
     connection.execute("DROP FUNCTION _wh.check_connection")
     assert verify(connection).differences == (
         "_wh.check_connection(text) is missing",
@@ -253,7 +273,9 @@ def test_install_and_verify(target: Target, connection: Connection) -> None:
 
 def test_functions_of_their_own_are_left_alone(connection: Connection) -> None:
     connection.execute("CREATE SCHEMA _wh")
-    connection.execute("CREATE FUNCTION _wh.update_public_view_by_template(t text) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+    connection.execute(
+        "CREATE FUNCTION _wh.update_public_view_by_template(t text) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+    )
     with pytest.raises(ConfigurationError, match="update_public_view_by_template"):
         install(connection)
 

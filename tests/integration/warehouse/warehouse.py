@@ -33,7 +33,7 @@ CREATE TABLE foodlog (
     id bigint PRIMARY KEY, store_id integer, weight numeric, logged_time timestamptz, waste_category text
 );
 INSERT INTO foodlog
-SELECT row_number() OVER (), 1 + g % 2, g * 0.5, day + g * interval '1 hour', CASE WHEN g % 3 = 0 THEN 'peel' ELSE 'rest' END
+SELECT row_number() OVER (), 1 + g %% 2, g * 0.5, day + g * interval '1 hour', CASE WHEN g %% 3 = 0 THEN 'peel' ELSE 'rest' END
 FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS day, generate_series(0, 4) AS g
 """
 
@@ -81,6 +81,7 @@ def sources(new_database: Callable[[], Target]) -> dict[str, Target]:
     for schema in TENANTS.values():
         found[schema] = target = new_database()
         with target.connect("test") as session:
+            session.execute("SET search_path = public")
             for statement in SOURCE.split(";"):
                 values = {"first": FIRST, "last": TODAY} if "%(" in statement else None
                 session.execute(statement.encode(), values)
@@ -91,6 +92,7 @@ def sources(new_database: Callable[[], Target]) -> dict[str, Target]:
 def empty(target: Target, sources: dict[str, Target]) -> Iterator[Warehouse]:
     """A warehouse with its toolkit, a template and connections, and nothing else."""
     with target.connect("admin") as session:
+        session.execute("SET search_path = public")
         install(session)
         session.execute(
             "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _MOST_SWEEPS = 10
 _DATA_RETRIES = 3
+_MOST_HEAVY_ROWS, _HEAVY_S = 16, 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class BackfillSettings:
 
     ``lock_timeout_ms`` bounds the wait for a row the application has locked: well below deadlock_timeout, so that
     in a deadlock it is our batch that gives way. ``lock_wait_s`` bounds how long one batch is tried again.
+    ``statement_s`` is what one batch's statement may take at least.
     ``shards`` is how many key ranges a large table is cut into, ``shard`` the one this session begins with, from 0.
     """
 
@@ -51,11 +53,16 @@ class BackfillSettings:
     shards: int = 1
     shard: int = 0
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
+    statement_s: int = 5
 
     @property
     def statement_ms(self) -> int:
         """Return the bound of one batch's statement."""
-        return max(10 * self.target_ms, 5_000)
+        return max(10 * self.target_ms, 1_000 * self.statement_s)
+
+    def for_heavy_rows(self) -> BackfillSettings:
+        """Return the same for rows each of which stands for work that takes long."""
+        return replace(self, min_rows=1, max_rows=_MOST_HEAVY_ROWS, statement_s=_HEAVY_S)
 
 
 class Filler:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Self
 
 from schema_change.core.names import Table
+from schema_change.core.warehouse.template import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ class Catalog:
     relations: Mapping[Table, Relation]
     objects: Mapping[str, str] = field(default_factory=dict)
     extensions: tuple[str, ...] = ()
+    templates: Mapping[str, Template] | None = None
+    """Templates of the warehouse by name, where an operation asks for them; not part of the snapshot."""
 
     def get(self, table: Table) -> Relation | None:
         """Return a relation, or None."""

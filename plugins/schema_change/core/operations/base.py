@@ -82,6 +82,8 @@ class Operation(BaseModel, ABC):
 
     kind: ClassVar[str]
     example: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    of_templates: ClassVar[bool] = False
+    """It changes a template of the warehouse, so ``catalog.templates`` are read for it."""
 
     @abstractmethod
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:

@@ -23,6 +23,7 @@ from schema_change.core.prechecks import CheckContext, CheckResult, raise_if_fai
 from schema_change.core.prechecks.history import earlier_scopes
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
+from schema_change.core.warehouse.read import templates_of
 from schema_change.core.wording import counted
 
 #: Seconds for which what plan has found holds in the same process, when nobody was waited for.
@@ -45,9 +46,11 @@ class Prepared:
 def prepare(session: Session, *, cheap: bool) -> Prepared:
     """Read the catalog, plan on it and check it. Writes nothing."""
     change, made_at = change_of(session), time.monotonic()
-    near = change.mentioned | earlier_scopes(session.side)
+    templates = templates_of(session.side, change)
+    near = change.mentioned | earlier_scopes(session.side) | {t for x in (templates or {}).values() for t in x.years}
 
     def on(catalog: Catalog) -> Prepared:
+        catalog = replace(catalog, templates=templates)
         plan = make_plan(change, catalog)
         checks = run_checks(_context(session, change, plan, catalog), cheap=cheap)
         approvals = required(plan, session.request.approvers, session.options.approvers)

@@ -1,0 +1,219 @@
+"""A template of the warehouse built anew beside what readers see, and the exchange of its views (``_wh``, 060_change)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+
+from schema_change.core.model import Backfill, Batch, LockMode, NewRows, Phase, Step
+from schema_change.core.names import Table
+from schema_change.core.recipes import raw, text
+from schema_change.core.warehouse.template import Template
+
+WORK = Table("_wh", "change_work")
+_KEY = ("template_name", "wave", "what", "schema_name", "day")
+#: What a copy for a rehearsal needs to know of the warehouse.
+CONFIGURATION = tuple(
+    Table("_wh", name)
+    for name in ("mv_templates", "tenant_connections", "tenant_schemas", "adapted_columns", "toolkit_version")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is built beside: the template before and after, the schemas of each wave, and how sources are treated.
+
+    ``old_year_columns`` and ``new_year_columns`` map a column to what yearly tables call it meanwhile in that shape.
+    """
+
+    old: Template
+    new: Template
+    column: str
+    waves: tuple[tuple[str, ...], ...]
+    fallback: str | None = None
+    history_from: int | None = None
+    source_down: str = "roll_back"
+    skip_at_most: int = 0
+    source_pause_s: float = 0
+    old_year_columns: Mapping[str, str] = field(default_factory=dict)
+    new_year_columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the template's name."""
+        return self.old.name
+
+    @property
+    def views(self) -> tuple[Table, ...]:
+        """Return the views that are exchanged: the public one first, because readers come in by it."""
+        return (self.old.view, *(Table(s, self.name) for wave in self.waves for s in wave))
+
+
+def begin(change: Beside) -> Step:
+    """Return the first expand step: both shapes and the work are noted."""
+    values = {
+        "template": change.name,
+        "column_name": change.column,
+        "new_query": change.new.query,
+        "new_columns": change.new.definitions,
+        "new_indexes": change.new.indexes,
+        "waves": json.dumps(change.waves),
+        "old_year_columns": json.dumps(change.old_year_columns),
+        "new_year_columns": json.dumps(change.new_year_columns),
+        "fallback": change.fallback,
+        "history_from": change.history_from,
+        "source_down": change.source_down,
+        "skip_at_most": change.skip_at_most,
+        "source_pause_s": change.source_pause_s,
+    }
+    pairs = sql.SQL(", ").join(
+        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in values.items()
+    )
+    return Step(
+        phase=Phase.EXPAND,
+        title=f"begin the change of template {change.name}",
+        tables=(),
+        statements=(text(sql.SQL("SELECT _wh.begin_change({})").format(pairs)),),
+        probe=_ask("EXISTS (SELECT FROM _wh.changes WHERE template_name = {})", change.name),
+        undo=(_call("cancel_change", change.name),),
+        lasting=False,
+    )
+
+
+def build(change: Beside) -> Iterator[Step]:
+    """Yield the backfill steps: each wave's days and history, and its check."""
+    for number, schemas in enumerate(change.waves, 1):
+        for what, title in (("day", "build the days"), ("history", "fetch the history")):
+            if what == "history" and change.history_from is None:
+                continue
+            where = f"{', '.join(schemas[:6])}{' …' if len(schemas) > 6 else ''}"
+            yield _work(
+                change,
+                Phase.BACKFILL,
+                f"{title} of {change.name} for {where}",
+                pending=_ask_work(change.name, what, number, "done_at IS NULL"),
+                head="UPDATE _wh.change_work SET (rows, differs, error, done_at) = ("
+                "SELECT b.rows, b.differs, b.error, b.done_at FROM _wh.build_work("
+                "change_work.template_name, change_work.what, change_work.schema_name, change_work.day) AS b) WHERE ",
+                # What a source that is away could not give is tried again by the next sweep.
+                new_rows=NewRows.SWEEP if change.source_down == "stop" else NewRows.APPLICATION,
+                drain=(f"SELECT * FROM _wh.drop_built({_literal(change.name)}, ", ")"),
+                verb="built",
+            )
+        yield Step(
+            phase=Phase.BACKFILL,
+            title=f"check wave {number} of {change.name} against the days that are there",
+            tables=(),
+            statements=(_call("check_wave", change.name, number),),
+            lasting=False,
+        )
+
+
+def switch(change: Beside) -> Iterator[Step]:
+    """Yield the cutover steps: the views of the new shape are made beside, then exchanged in one short transaction."""
+    yield Step(
+        phase=Phase.CUTOVER,
+        title=f"make the new views of {change.name} beside those that are read",
+        tables=(),
+        statements=(_call("prepare_views", change.name),),
+        undo=(_call("drop_prepared", change.name),),
+        lasting=False,
+        long=True,
+    )
+    yield Step(
+        phase=Phase.CUTOVER,
+        title=f"exchange the views of {change.name}",
+        tables=change.views,
+        statements=(_call("swap", change.name),),
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        probe=_ask("COALESCE((SELECT is_swapped FROM _wh.changes WHERE template_name = {}), false)", change.name),
+        undo=(_call("swap_back", change.name),),
+        undo_lock=LockMode.ACCESS_EXCLUSIVE,
+    )
+
+
+def let_go(change: Beside) -> Step:
+    """Return the contract step from which on the old shape cannot be read any more."""
+    return Step(
+        phase=Phase.CONTRACT,
+        title=f"drop the old views of {change.name}",
+        tables=(),
+        statements=(_call("drop_old_views", change.name),),
+        lasting=False,
+    )
+
+
+def retire(change: Beside) -> Iterator[Step]:
+    """Yield the last contract steps: the new days take the places of the old ones, and the change is finished."""
+    yield _work(
+        change,
+        Phase.CONTRACT,
+        f"put the new days of {change.name} in the places of the old ones",
+        pending=_ask_work(change.name, "day", None, "retired_at IS NULL"),
+        head="UPDATE _wh.change_work SET retired_at = _wh.retire_work("
+        "change_work.template_name, change_work.schema_name, change_work.day) WHERE ",
+        new_rows=NewRows.SWEEP,
+        verb="put in place",
+    )
+    yield Step(
+        phase=Phase.CONTRACT,
+        title=f"finish the change of template {change.name}",
+        tables=(),
+        statements=(_call("finish_change", change.name),),
+        lasting=False,
+    )
+
+
+def _work(
+    change: Beside,
+    phase: Phase,
+    title: str,
+    *,
+    pending: str,
+    head: str,
+    new_rows: NewRows,
+    verb: str,
+    drain: tuple[str, str] | None = None,
+) -> Step:
+    return Step(
+        phase=phase,
+        title=title,
+        tables=(WORK,),
+        lock=LockMode.ROW_EXCLUSIVE,
+        lasting=False,
+        backfill=Backfill(
+            table=WORK,
+            column="",
+            expression="true",
+            pending=pending,
+            key=_KEY,
+            new_rows=new_rows,
+            batch=Batch(head=head, verb=verb, drain=drain, heavy=True),
+        ),
+    )
+
+
+def _ask_work(template: str, what: str, wave: int | None, rest: str) -> str:
+    parts = [
+        sql.SQL("template_name = {} AND what = {}").format(sql.Literal(template), sql.Literal(what)),
+        *([sql.SQL("wave = {}").format(sql.Literal(wave))] if wave is not None else []),
+        raw(rest),
+    ]
+    return text(sql.SQL(" AND ").join(parts))
+
+
+def _ask(condition: str, template: str) -> str:
+    return text(sql.SQL("SELECT ") + sql.SQL(condition).format(sql.Literal(template)))  # type: ignore[arg-type] # ours
+
+
+def _call(function: str, *values: Any) -> str:
+    listed: Sequence[sql.Composable] = [sql.Literal(v) for v in values]
+    return text(sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(listed)))
+
+
+def _literal(value: str) -> str:
+    return text(sql.Literal(value))

@@ -1,0 +1,175 @@
+"""What the operations on a template of the warehouse have in common: everything but what becomes of the column."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schema_change.core.catalog.model import Catalog
+from schema_change.core.errors import PlanError
+from schema_change.core.fields import Identifier
+from schema_change.core.model import Phase, Step
+from schema_change.core.names import Table
+from schema_change.core.operations.base import Operation, PlanContext, Planned
+from schema_change.core.recipes import beside
+from schema_change.core.recipes.beside import Beside
+from schema_change.core.recipes.dependents import shown
+from schema_change.core.warehouse.template import Template, Tenant
+from schema_change.core.wording import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    """What one operation makes of a template: the new one, and what is done to each yearly table.
+
+    ``years`` are whole plans of other operations; ``last`` are contract steps behind theirs. The maps say what yearly
+    tables call a column meanwhile, in the old and in the new shape.
+    """
+
+    new: Template
+    years: tuple[Planned, ...] = ()
+    last: tuple[Step, ...] = ()
+    fallback: str | None = None
+    history_from: int | None = None
+    old_year_columns: Mapping[str, str] = field(default_factory=dict)
+    new_year_columns: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+class WarehouseOperation(Operation):
+    """Change a column of a template: new days are built beside the old ones, then the views are exchanged."""
+
+    of_templates: ClassVar[bool] = True
+
+    template: Identifier = Field(description="Name of the template, as in _wh.mv_templates")
+    tenants: tuple[str, ...] = Field(
+        default=("*",), description="Schemas of the tenants, with * and ? as wildcards; the others keep what they have"
+    )
+    canary: tuple[str, ...] = Field(
+        default=(), description="Schemas whose days are built, and checked, before those of the others"
+    )
+    source_down: Literal["stop", "skip", "roll_back"] = Field(
+        default="roll_back",
+        description="When a tenant's source fails: stop until it is back, skip the tenant and report it, or roll back",
+    )
+    skip_at_most: int = Field(default=1, ge=0, description="How many tenants may be skipped; one more rolls back")
+    source_pause_s: float = Field(
+        default=0, ge=0, le=60, description="Rest behind each day that a tenant's source is asked for, in seconds"
+    )
+
+    @abstractmethod
+    def reshape(self, template: Template, catalog: Catalog, context: PlanContext) -> Reshaped:
+        """Return what becomes of the template and its yearly tables. Raises PlanError."""
+
+    @abstractmethod
+    def lacks(self, tenant: Tenant, template: Template) -> bool:
+        """Tell whether a tenant has the old shape still, where the template itself has the new one."""
+
+    @property
+    @abstractmethod
+    def changed(self) -> str:
+        """Return the name of the column."""
+
+    def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
+        """Return the steps: build beside in waves, exchange the views, retire what is old in contract."""
+        template = self._template(catalog)
+        waves = self._waves(template)
+        chosen = {schema for wave in waves for schema in wave}
+        years = tuple(t for t in template.years if t.schema in chosen)
+        shaped = self.reshape(replace(template, years=years), _without_views(catalog, template, years), context)
+        change = Beside(
+            old=template,
+            new=shaped.new,
+            column=self.changed,
+            waves=waves,
+            fallback=shaped.fallback,
+            history_from=shaped.history_from,
+            source_down=self.source_down,
+            skip_at_most=self.skip_at_most,
+            source_pause_s=self.source_pause_s,
+            old_year_columns=shaped.old_year_columns,
+            new_year_columns=shaped.new_year_columns,
+        )
+        of_years = tuple(step for part in shaped.years for step in part.steps)
+        steps = (
+            beside.begin(change),
+            *(s for s in of_years if s.phase in (Phase.EXPAND, Phase.BACKFILL)),
+            *beside.build(change),
+            *(s for s in of_years if s.phase is Phase.CUTOVER),
+            *beside.switch(change),
+            beside.let_go(change),
+            *(s for s in of_years if s.phase is Phase.CONTRACT),
+            *shaped.last,
+            *beside.retire(change),
+        )
+        return Planned(
+            catalog=catalog,
+            steps=steps,
+            expectations=tuple(e for part in shaped.years for e in part.expectations),
+            data_checks=tuple(c for part in shaped.years for c in part.data_checks),
+            written=years,
+            read=beside.CONFIGURATION,
+            # What readers see is new with the exchange of the views.
+            filled=frozenset({(template.view, "")}),
+            data_migration=any(part.data_migration for part in shaped.years),
+            notices=(*self._notices(template, waves), *shaped.notices),
+            touched=(template.view,),
+            retired=tuple(kept for part in shaped.years for kept in part.retired),
+        )
+
+    def _template(self, catalog: Catalog) -> Template:
+        known = catalog.templates
+        if known is None:
+            raise PlanError(
+                "this database has no toolkit of the warehouse", hint="schema-change warehouse install, as a superuser"
+            )
+        if self.template not in known:
+            raise PlanError(f"there is no template {self.template}", hint="see _wh.mv_templates")
+        template = known[self.template]
+        if template.changing is not None:
+            raise PlanError(
+                f"{template.changing} of template {template.name} is being changed by another run",
+                hint="wait until it has ended: schema-change status; a dead one: schema-change reconcile",
+            )
+        return template
+
+    def _waves(self, template: Template) -> tuple[tuple[str, ...], ...]:
+        """Return the schemas of each wave. Raises PlanError when a pattern fits nothing, or nothing is left to do."""
+        schemas = [t.schema for t in template.tenants if self.lacks(t, template)]
+        for pattern in (*self.tenants, *self.canary):
+            if not any(fnmatchcase(t.schema, pattern) for t in template.tenants):
+                known = ", ".join(t.schema for t in template.tenants)
+                raise PlanError(f"no tenant of template {template.name} is called {pattern}", hint=f"known: {known}")
+        wanted = [s for s in schemas if any(fnmatchcase(s, p) for p in self.tenants)]
+        if not wanted:
+            raise PlanError(
+                f"every tenant that was asked for has it already: {', '.join(self.tenants)}", hint="nothing to do"
+            )
+        first = tuple(s for s in wanted if any(fnmatchcase(s, p) for p in self.canary))
+        rest = tuple(s for s in wanted if s not in first)
+        return tuple(wave for wave in (first, rest) if wave)
+
+    def _notices(self, template: Template, waves: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+        chosen = sum(map(len, waves))
+        yield (
+            f"{chosen} of {counted(len(template.tenants), 'tenant')}, {counted(template.days, 'daily view')} and "
+            f"{counted(len(template.years), 'yearly table')} with about {counted(template.rows, 'row')}"
+        )
+        if left := sorted({t.schema for t in template.tenants} - {s for wave in waves for s in wave}):
+            yield f"as they are, and adapted in public.{template.name}: {', '.join(left)}"
+        yield "until contract the days are there twice, so they need twice the disk space"
+
+
+def _without_views(catalog: Catalog, template: Template, years: tuple[Table, ...]) -> Catalog:
+    """Return the catalog as if the template's own views read nothing: they are exchanged, not changed."""
+    views = {shown(Table(tenant.schema, template.name)) for tenant in template.tenants} | {shown(template.view)}
+    for relation in filter(None, map(catalog.get, years)):
+        uses = tuple(u for u in relation.uses if not (u.kind == "view" and u.name in views))
+        others = tuple(d for d in relation.dependants if d.removeprefix("view ") not in views)
+        catalog = catalog.with_relation(replace(relation, uses=uses, dependants=others))
+    return catalog
