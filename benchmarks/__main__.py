@@ -1,6 +1,7 @@
 """Run the benchmark, or the works named: ``python -m benchmarks [B1 B7] [--rows N] [--rounds N]``.
 
-Only a run with the default sizes writes into ``benchmarks/results``; any other writes into a folder of its own.
+Without names all works of the engine run (B…); those of the warehouse (W…) are asked for by name. Only a run with the
+default sizes writes into ``benchmarks/results``; any other writes into a folder of its own.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ Work = Callable[[Bench], Result | Sequence[Result]]
 
 
 def works() -> dict[str, Work]:
-    """Return the function ``run`` of every module ``bNN_…``, by its key; a module with more keys names them itself."""
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if re.fullmatch(r"b\d\d_\w+", m.name))
+    """Return the function ``run`` of each module ``bNN_…`` and ``wNN_…``, by its key; one with more keys names them."""
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if re.fullmatch(r"[bw]\d\d_\w+", m.name))
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in names}
     found = {
-        key: module.run for name, module in modules.items() for key in getattr(module, "KEYS", (f"B{int(name[1:3])}",))
+        key: module.run
+        for name, module in modules.items()
+        for key in getattr(module, "KEYS", (f"{name[0].upper()}{int(name[1:3])}",))
     }
     return {key: found[key] for key in sorted(found, key=_number)}
 
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (chosen.rows, chosen.rounds) != (ROWS, ROUNDS):
         folder = Path(tempfile.mkdtemp(prefix="schema_change_bench_results_"))
     with stopwatch() as seconds:
-        wanted = dict.fromkeys(known[key] for key in chosen.keys or known)
+        wanted = dict.fromkeys(known[key] for key in chosen.keys or (k for k in known if k.startswith("B")))
         failed = [key for work in wanted for key in _run(work, known, chosen.rows, chosen.rounds, folder)]
     page.write(folder)
     print(f"{seconds() / 60:.1f} minutes in all; {folder / 'README.md'}")
@@ -102,8 +105,8 @@ def _say(results: Iterable[Result]) -> None:
             print(f"  {result.key} {figure.name}: {value}{goal}", flush=True)
 
 
-def _number(key: str) -> int:
-    return int(key[1:])
+def _number(key: str) -> tuple[str, int]:
+    return key[0], int(key[1:])
 
 
 if __name__ == "__main__":

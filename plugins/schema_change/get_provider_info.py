@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                     "schema_change.operators.backfill_dag",
                     "schema_change.operators.data_quality",
                     "schema_change.operators.maintenance",
+                    "schema_change.operators.warehouse",
                 ],
             }
         ],
@@ -62,6 +63,11 @@ def get_provider_info() -> dict[str, Any]:
                         "Connections, separated by commas, that reconcile, follow_ups, retention and data_quality look "
                         "after beside those that change files name: procedures can be run on any.",
                         example="billing, shop_replica",
+                    ),
+                    "warehouse_conn_id": _option(
+                        "Connection of the template warehouse. Empty: ``warehouse_refresh`` and "
+                        "``warehouse_fold_year`` have no schedule.",
+                        example="warehouse",
                     ),
                 },
             }

@@ -17,13 +17,18 @@ SELECT
     (SELECT c.column_name FROM _wh.changes AS c WHERE c.template_name = t.template_name)
 FROM _wh.mv_templates AS t
 CROSS JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_array(s.name, a.types) ORDER BY s.name) AS views
+    SELECT jsonb_agg(jsonb_build_array(s.name, a.types, x.columns) ORDER BY s.name) AS views
     FROM _wh.schemas_of(t.template_name) AS s (name)
     CROSS JOIN LATERAL (
         SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)) AS types
         FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass(format('%%I.%%I', s.name, t.template_name)) AND a.attnum > 0
     ) AS a
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_agg(x.column_name), '[]') AS columns
+        FROM _wh.adapted AS x
+        WHERE x.template_name = t.template_name AND s.name = x.schema_name
+    ) AS x
 ) AS v
 CROSS JOIN LATERAL (
     SELECT

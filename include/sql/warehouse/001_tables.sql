@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS _wh.tenant_schemas (
 CREATE TABLE IF NOT EXISTS _wh.changes (
     template_name text PRIMARY KEY REFERENCES _wh.mv_templates,
     column_name text NOT NULL,
+    fallback text,
     source_down text NOT NULL CHECK (source_down IN ('stop', 'skip', 'roll_back')),
     skip_at_most integer NOT NULL,
     source_pause_s numeric NOT NULL,
@@ -105,13 +106,17 @@ CREATE TABLE IF NOT EXISTS _wh.change_work (
     error text,
     done_at timestamptz,
     retired_at timestamptz,
+    dropped_at timestamptz,
     PRIMARY KEY (template_name, wave, what, schema_name, day)
 );
 
--- Columns that a tenant which was left out of a change has not, or in another type: what the public view has instead.
-CREATE TABLE IF NOT EXISTS _wh.adapted_columns (
+-- Tenants whose parts were left out of a change of a column: their view adapts what is there, by a cast, or by a fallback
+-- where there is nothing. Their days go on being made as that version of the template says.
+CREATE TABLE IF NOT EXISTS _wh.adapted (
     template_name text NOT NULL REFERENCES _wh.mv_templates ON DELETE CASCADE,
+    schema_name text NOT NULL,
     column_name text NOT NULL,
     fallback text,
-    PRIMARY KEY (template_name, column_name)
+    version integer NOT NULL,
+    PRIMARY KEY (template_name, schema_name, column_name)
 );

@@ -11,7 +11,9 @@ CREATE OR REPLACE FUNCTION _wh.connect_tenant() RETURNS trigger
 LANGUAGE plpgsql AS $body$
 DECLARE
     server name := _wh.server_of(NEW.tenant_name);
-    options text := format('host %L, port %L, dbname %L', NEW.host, NEW.port::text, NEW.dbname);
+    options text := format(
+        'host %L, port %L, dbname %L, connect_timeout %L', NEW.host, NEW.port::text, NEW.dbname, '10'
+    );
     who text;
 BEGIN
     IF EXISTS (SELECT FROM pg_foreign_server AS s WHERE s.srvname = server) THEN
@@ -64,6 +66,12 @@ CREATE OR REPLACE TRIGGER connect_tenant BEFORE INSERT OR UPDATE ON _wh.tenant_c
 FOR EACH ROW EXECUTE FUNCTION _wh.connect_tenant();
 CREATE OR REPLACE TRIGGER disconnect_tenant AFTER DELETE ON _wh.tenant_connections
 FOR EACH ROW EXECUTE FUNCTION _wh.disconnect_tenant();
+
+-- A source is asked by one session at a time: whoever does holds this lock until the end of the transaction.
+CREATE OR REPLACE FUNCTION _wh.lock_source(tenant text) RETURNS void
+LANGUAGE sql AS $body$
+    SELECT pg_advisory_xact_lock(hashtextextended('_wh.source ' || tenant, 0))
+$body$;
 
 -- Whether a tenant answers, and what went wrong; the message of a driver has no password in it.
 CREATE OR REPLACE FUNCTION _wh.check_connection(tenant text) RETURNS jsonb

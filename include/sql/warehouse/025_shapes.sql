@@ -29,6 +29,50 @@ LANGUAGE sql STABLE AS $body$
     ORDER BY 3 DESC
 $body$;
 
+-- The columns that a shape may adapt in its parts, with their fallbacks: of a tenant that was left out of a change, also of
+-- the one under way.
+CREATE OR REPLACE FUNCTION _wh.adapted_in(s _wh.shape) RETURNS TABLE (column_name text, fallback text)
+LANGUAGE sql STABLE AS $body$
+    SELECT a.column_name, a.fallback
+    FROM _wh.adapted AS a
+    WHERE a.template_name = s.template_name AND a.schema_name = s.schema_name
+    UNION
+    SELECT c.column_name, c.fallback
+    FROM _wh.changes AS c
+    WHERE c.template_name = s.template_name AND s.shape = 'new' AND s.days_schema = s.schema_name
+$body$;
+
+-- The shape in which days are made: for a tenant that was left out of a change, that before it.
+CREATE OR REPLACE FUNCTION _wh.for_days(s _wh.shape) RETURNS _wh.shape
+LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    older _wh.template_versions;
+BEGIN
+    SELECT v.* INTO older
+    FROM _wh.adapted AS a
+    INNER JOIN _wh.template_versions AS v ON a.template_name = v.template_name AND a.version = v.version
+    WHERE a.template_name = s.template_name AND a.schema_name = s.schema_name AND s.days_schema = s.schema_name
+    ORDER BY a.version
+    LIMIT 1;
+    IF older.template_name IS NOT NULL THEN
+        s.query_template := older.query_template;
+        s.column_definitions := older.column_definitions;
+        s.indexes := older.indexes;
+    END IF;
+    RETURN s;
+END
+$body$;
+
+-- The shapes in which a schema has days of its own: a tenant that is left out of a change has one for both.
+CREATE OR REPLACE FUNCTION _wh.day_shapes_of(template text, in_schema text) RETURNS SETOF _wh.shape
+LANGUAGE sql STABLE AS $body$
+    SELECT d.*
+    FROM _wh.shapes_of(template, in_schema) AS s
+    CROSS JOIN LATERAL _wh.for_days(s) AS d
+    WHERE s.shape <> 'new' OR s.days_schema <> s.schema_name
+    ORDER BY s.shape DESC
+$body$;
+
 -- The schema beside another one that has what is new, or old, while a template changes.
 CREATE OR REPLACE FUNCTION _wh.beside(shape text, in_schema text) RETURNS name
 LANGUAGE sql IMMUTABLE AS $body$

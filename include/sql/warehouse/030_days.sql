@@ -191,9 +191,10 @@ DECLARE
     s _wh.shape;
     created boolean := false;
 BEGIN
-    PERFORM _wh.lock_template(template);
+    PERFORM _wh.lock_template(template, true);
+    PERFORM _wh.lock_source(tenant_connection);
     PERFORM _wh.note_tenant(tenant_connection, schema_name);
-    FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
+    FOR s IN SELECT * FROM _wh.day_shapes_of(template, schema_name) LOOP
         s.days_schema := _wh.day_place(s, day);
         created := _wh.create_day(s, tenant_connection, day) OR created;
         IF s.shape = 'new' THEN
@@ -202,6 +203,22 @@ BEGIN
     END LOOP;
     RETURN created;
 END
+$body$;
+
+-- CONCURRENTLY, so that readers need not wait while the source is asked, where a view has rows and a unique index.
+CREATE OR REPLACE FUNCTION _wh.concurrently(part regclass) RETURNS text
+LANGUAGE sql STABLE AS $body$
+    SELECT
+        CASE
+            WHEN c.relispopulated AND EXISTS (
+                SELECT FROM pg_index AS i
+                WHERE
+                    i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+            ) THEN 'CONCURRENTLY'
+            ELSE ''
+        END
+    FROM pg_class AS c
+    WHERE c.oid = part
 $body$;
 
 -- Bring one day up to date: create it, refresh it or, when it has another shape than the template, make it anew.
@@ -217,22 +234,33 @@ DECLARE
     view_name name := _wh.day_name(template, wanted);
     s _wh.shape;
     part regclass;
+    beside name;
     is_new boolean := false;
+    stale name[] := '{}';
 BEGIN
-    PERFORM _wh.lock_template(template);
-    FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
+    -- Tenants are brought up to date side by side, but for their views.
+    PERFORM _wh.lock_template(template, NOT update_union_view);
+    PERFORM _wh.lock_source(tenant_connection);
+    FOR s IN SELECT * FROM _wh.day_shapes_of(template, schema_name) LOOP
         s.days_schema := _wh.day_place(s, wanted);
         part := to_regclass(format('%I.%I', s.days_schema, view_name));
         IF part IS NOT NULL AND _wh.shape_problems(s, part) <> '{}' THEN
-            PERFORM _wh.drop_part(s.days_schema, view_name);
+            -- The view reads it until it is made anew.
+            PERFORM _wh.prepare_schema(_wh.beside('old', s.days_schema));
+            EXECUTE format('ALTER MATERIALIZED VIEW %s SET SCHEMA %I', part, _wh.beside('old', s.days_schema));
+            stale := stale || _wh.beside('old', s.days_schema);
         ELSIF part IS NOT NULL AND wanted >= _wh.current_date_utc() - allow_refresh_yesterday::integer THEN
-            EXECUTE format('REFRESH MATERIALIZED VIEW %I.%I', s.days_schema, view_name);
+            EXECUTE format('REFRESH MATERIALIZED VIEW %s %s', _wh.concurrently(part), part);
         END IF;
     END LOOP;
     is_new := _wh.create_mv_from_template(template, tenant_connection, schema_name, wanted);
-    IF update_union_view AND is_new THEN
+    IF is_new AND (update_union_view OR (stale <> '{}' AND to_regclass(format('%I.%I', schema_name, template)) IS NOT NULL)) THEN
         PERFORM _wh.update_tenant_union_view_by_template(template, schema_name);
     END IF;
+    FOREACH beside IN ARRAY stale LOOP
+        PERFORM _wh.drop_part(beside, view_name);
+        PERFORM _wh.drop_beside_schemas('old');
+    END LOOP;
     RETURN true;
 END
 $body$;

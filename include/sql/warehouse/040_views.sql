@@ -110,17 +110,35 @@ BEGIN
         WHERE exclude_pattern IS NULL OR p.part_name !~ exclude_pattern
     ),
     kinds AS (
-        SELECT k.columns, c.selected, _wh.shape_problems(s, k.part_oid) AS problems
+        SELECT
+            k.columns,
+            string_agg(
+                CASE
+                    WHEN c.present = c.data_type THEN format('%I AS %I', c.physical_name, c.column_name)
+                    WHEN c.present IS NOT NULL THEN format('%I::%s AS %I', c.physical_name, c.data_type, c.column_name)
+                    ELSE format('(%s)::%s AS %I', coalesce(c.fallback, 'NULL'), c.data_type, c.column_name)
+                END, ', ' ORDER BY c.place
+            ) AS selected,
+            string_agg(
+                format(
+                    '%s is %s', c.physical_name,
+                    CASE WHEN c.present IS NULL THEN 'missing' ELSE format('%s, not %s', c.present, c.data_type) END
+                ), ', '
+            ) FILTER (WHERE c.present IS DISTINCT FROM c.data_type AND NOT c.may_differ) AS problems
         FROM (SELECT DISTINCT ON (p.columns) p.columns, p.part_oid FROM alike AS p) AS k
         CROSS JOIN LATERAL (
-            SELECT string_agg(format('%I AS %I', c.physical_name, c.column_name), ', ' ORDER BY c.place) AS selected
-            FROM _wh.columns_of(s, k.part_oid) AS c
+            SELECT
+                o.*, format_type(a.atttypid, a.atttypmod) AS present, x.fallback, x.column_name IS NOT NULL AS may_differ
+            FROM _wh.columns_of(s, k.part_oid) AS o
+            LEFT JOIN pg_attribute AS a ON a.attrelid = k.part_oid AND o.physical_name = a.attname AND NOT a.attisdropped
+            LEFT JOIN _wh.adapted_in(s) AS x ON o.column_name = x.column_name
         ) AS c
+        GROUP BY k.columns
     )
     SELECT
         string_agg(format('SELECT %s FROM %I.%I', k.selected, p.schema_name, p.part_name), E'\nUNION ALL\n' ORDER BY p.part_name),
-        string_agg(format('%I.%I: %s', p.schema_name, p.part_name, array_to_string(k.problems, ', ')), '; ' ORDER BY p.part_name)
-            FILTER (WHERE k.problems <> '{}')
+        string_agg(format('%I.%I: %s', p.schema_name, p.part_name, k.problems), '; ' ORDER BY p.part_name)
+            FILTER (WHERE k.problems IS NOT NULL)
     INTO body, bad
     FROM alike AS p
     INNER JOIN kinds AS k ON p.columns = k.columns;
@@ -165,9 +183,8 @@ LANGUAGE sql STABLE AS $body$
     ORDER BY n.nspname
 $body$;
 
--- The query over all tenants' views with the columns of a list of definitions. A view that lacks one of them, or has it in
--- another type, is named, unless its tenant was left out of a change of that column. With new_shape the views that a
--- change has beside are read.
+-- The query over all tenants' views with the columns of a list of definitions; a view that lacks one of them, or has it in
+-- another type, is named. With new_shape the views that a change has beside are read.
 CREATE OR REPLACE FUNCTION _wh.public_query(template text, definitions text, new_shape boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
@@ -180,35 +197,24 @@ BEGIN
         LEFT JOIN _wh.shapes AS s
             ON new_shape AND s.template_name = template AND s.shape = 'new' AND v.tenant_schema = s.schema_name
     ),
-    columns AS (
-        SELECT
-            v.*, c.place, c.column_name, c.data_type, d.column_name IS NOT NULL AS may_differ, d.fallback,
-            format_type(a.atttypid, a.atttypmod) AS present
-        FROM views AS v
-        CROSS JOIN _wh.columns_in(definitions) AS c
-        LEFT JOIN _wh.adapted_columns AS d ON d.template_name = template AND c.column_name = d.column_name
-        LEFT JOIN pg_attribute AS a
-            ON a.attrelid = to_regclass(format('%I.%I', v.view_schema, template)) AND c.column_name = a.attname
-    ),
     selects AS (
         SELECT
-            c.tenant_schema,
+            v.tenant_schema,
             format(
                 'SELECT %s, %L::text AS schema_name FROM %I.%I',
-                string_agg(
-                    CASE
-                        WHEN c.present = c.data_type THEN quote_ident(c.column_name)
-                        WHEN c.present IS NOT NULL THEN format('%I::%s AS %1$I', c.column_name, c.data_type)
-                        ELSE format('(%s)::%s AS %I', coalesce(c.fallback, 'NULL'), c.data_type, c.column_name)
-                    END, ', ' ORDER BY c.place
-                ),
-                c.tenant_schema, c.view_schema, template
+                string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place), v.tenant_schema, v.view_schema, template
             ) AS body,
             string_agg(
-                format('%I.%I: %s is %s', c.view_schema, template, c.column_name, coalesce(c.present, 'missing')), ', '
-            ) FILTER (WHERE c.present IS DISTINCT FROM c.data_type AND NOT c.may_differ) AS problem
-        FROM columns AS c
-        GROUP BY c.tenant_schema, c.view_schema
+                format(
+                    '%I.%I: %s is %s', v.view_schema, template, c.column_name,
+                    coalesce(format_type(a.atttypid, a.atttypmod), 'missing')
+                ), ', '
+            ) FILTER (WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM c.data_type) AS problem
+        FROM views AS v
+        CROSS JOIN _wh.columns_in(definitions) AS c
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = to_regclass(format('%I.%I', v.view_schema, template)) AND c.column_name = a.attname
+        GROUP BY v.tenant_schema, v.view_schema
     )
     SELECT string_agg(s.body, E'\nUNION ALL\n' ORDER BY s.tenant_schema), string_agg(s.problem, '; ')
     INTO body, bad
@@ -230,6 +236,7 @@ BEGIN
     PERFORM _wh.lock_template(template);
     PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions));
     EXECUTE format('GRANT SELECT ON public.%I TO wh_read, wh_write', template);
+    PERFORM _wh.log_info('the public view shows every tenant', jsonb_build_object('template', template));
     RETURN true;
 END
 $body$;

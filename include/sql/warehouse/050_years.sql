@@ -158,7 +158,7 @@ LANGUAGE sql STABLE AS $body$
     LEFT JOIN _wh.parts_of(template, schema_name) AS p ON d.day = p.part_day AND NOT p.is_year
     LEFT JOIN LATERAL (
         SELECT _wh.shape_problems(o, p.part_oid) AS problems
-        FROM _wh.shapes_of(template, schema_name) AS o
+        FROM _wh.day_shapes_of(template, schema_name) AS o
         WHERE p.part_oid IS NOT NULL AND o.shape <> 'new'
     ) AS s ON true
 $body$;
@@ -189,16 +189,16 @@ BEGIN
         RAISE EXCEPTION 'days of % are missing or have another shape: %', year, left(checked::text, 500)
             USING HINT = 'bring them up to date: update_mv_window_by_template';
     END IF;
+    SELECT * INTO s FROM _wh.day_shapes_of(template, schema_name);
     SELECT
         string_agg(format('%I %s', c.column_name, c.data_type), ', ' ORDER BY c.place),
         string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place)
     INTO definitions, columns
-    FROM _wh.columns_in((_wh.template_of(template)).column_definitions) AS c;
+    FROM _wh.columns_in(s.column_definitions) AS c;
     SELECT string_agg(format('SELECT %s FROM %I.%I', columns, p.schema_name, p.part_name), ' UNION ALL ' ORDER BY p.part_name)
     INTO query
     FROM _wh.parts_of(template, schema_name) AS p
     WHERE NOT p.is_year AND p.part_year = year;
-    SELECT * INTO s FROM _wh.shapes_of(template, schema_name);
     EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, table_name, definitions);
     EXECUTE format('INSERT INTO %I.%I (%s) %s', schema_name, table_name, columns, query);
     GET DIAGNOSTICS folded = ROW_COUNT;

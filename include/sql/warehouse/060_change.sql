@@ -2,8 +2,7 @@
 -- swap; then retire what is old and finish. Until the first part is retired, swap_back and cancel undo it.
 
 -- Begin: note both definitions, and what is to be built for which tenant. waves are arrays of schemas, in the order in
--- which they are built; one that is in none of them keeps what it has, and where it lacks the column the public view shows
--- the fallback. history_from is the first year whose yearly table gets the true values of the column from the source,
+-- which they are built; a tenant in none of them keeps its parts, which its view adapts. history_from is the first year whose yearly table gets the true values of the column from the source,
 -- NULL for none.
 CREATE OR REPLACE FUNCTION _wh.begin_change(
     template text, column_name text, new_query text, new_columns text, new_indexes text, waves jsonb,
@@ -15,8 +14,8 @@ DECLARE
     old _wh.mv_templates := _wh.template_of(template);
 BEGIN
     PERFORM _wh.refuse_change(template);
-    INSERT INTO _wh.changes (template_name, column_name, source_down, skip_at_most, source_pause_s)
-    VALUES (template, column_name, source_down, skip_at_most, source_pause_s);
+    INSERT INTO _wh.changes (template_name, column_name, fallback, source_down, skip_at_most, source_pause_s)
+    VALUES (template, column_name, fallback, source_down, skip_at_most, source_pause_s);
     INSERT INTO _wh.change_definitions (template_name, shape, query_template, column_definitions, indexes, year_columns)
     VALUES
         (template, 'old', old.query_template, old.column_definitions, old.indexes, old_year_columns),
@@ -26,16 +25,16 @@ BEGIN
         SELECT w.wave::integer AS wave, m.schema_name
         FROM jsonb_array_elements(waves) WITH ORDINALITY AS w (schemas, wave)
         CROSS JOIN jsonb_array_elements_text(w.schemas) AS m (schema_name)
-        UNION ALL
-        SELECT 0, 'public'
     ),
     shaped AS (
         INSERT INTO _wh.shapes (template_name, schema_name, shape, days_schema, view_schema)
         SELECT
-            template, m.schema_name, s.shape,
-            CASE s.shape WHEN 'old' THEN m.schema_name ELSE _wh.beside('new', m.schema_name) END,
-            CASE s.shape WHEN 'old' THEN m.schema_name ELSE _wh.beside('new', m.schema_name) END
-        FROM members AS m
+            template, v.name, s.shape,
+            CASE WHEN s.shape = 'new' AND v.name IN (SELECT m.schema_name FROM members AS m)
+                THEN _wh.beside('new', v.name) ELSE v.name
+            END,
+            CASE s.shape WHEN 'old' THEN v.name ELSE _wh.beside('new', v.name) END
+        FROM (SELECT _wh.schemas_of(template) UNION ALL SELECT 'public') AS v (name)
         CROSS JOIN (VALUES ('old'), ('new')) AS s (shape)
     )
     INSERT INTO _wh.change_work (template_name, wave, what, schema_name, day)
@@ -47,8 +46,6 @@ BEGIN
     FROM members AS m
     INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND p.is_year AND p.part_year >= history_from
     CROSS JOIN generate_series(make_date(p.part_year, 1, 1), make_date(p.part_year, 12, 31), interval '1 day') AS d;
-    INSERT INTO _wh.adapted_columns (template_name, column_name, fallback) VALUES (template, column_name, fallback)
-    ON CONFLICT ON CONSTRAINT adapted_columns_pkey DO UPDATE SET fallback = excluded.fallback;
     PERFORM _wh.prepare_schema(_wh.beside('new', m.schema_name))
     FROM (SELECT DISTINCT s.schema_name FROM _wh.shapes AS s WHERE s.template_name = template) AS m;
     PERFORM _wh.log_info('a change of a template begins', jsonb_build_object('template', template, 'column', column_name));
@@ -89,7 +86,7 @@ BEGIN
         END IF;
     END IF;
     PERFORM _wh.lock_template(template, true);
-    PERFORM pg_advisory_xact_lock(hashtextextended('_wh.source ' || tenant, 0));
+    PERFORM _wh.lock_source(tenant);
     BEGIN
         IF what = 'day' THEN
             SELECT b.rows, b.differs INTO rows, differs FROM _wh.build_day(s, change.column_name, tenant, day) AS b;
@@ -105,6 +102,8 @@ BEGIN
             RAISE EXCEPTION '%', error USING HINT = 'see whether the tenant''s source answers, and has what the template asks for';
         ELSIF change.source_down = 'stop' THEN
             done_at := NULL;
+            -- Long enough for the run to see it, and to wait, before it tries again.
+            PERFORM pg_sleep(1.5);
             RETURN;
         END IF;
         SELECT count(DISTINCT w.schema_name) INTO others FROM _wh.change_work AS w
@@ -239,7 +238,8 @@ BEGIN
 END
 $body$;
 
--- Make the views of the new shape beside those that are read. A tenant that was skipped keeps what it has.
+-- Make the views of the new shape beside those that are read. A tenant that was skipped keeps its parts, which its view
+-- adapts.
 CREATE OR REPLACE FUNCTION _wh.prepare_views(template text) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
@@ -247,9 +247,10 @@ DECLARE
     columns text;
 BEGIN
     PERFORM _wh.lock_template(template);
-    DELETE FROM _wh.shapes AS x
+    UPDATE _wh.shapes AS x
+    SET days_schema = x.schema_name
     WHERE
-        x.template_name = template
+        x.template_name = template AND x.shape = 'new'
         AND EXISTS (
             SELECT FROM _wh.change_work AS w
             WHERE w.template_name = template AND x.schema_name = w.schema_name AND w.error IS NOT NULL
@@ -414,7 +415,7 @@ BEGIN
     FOR part IN
         SELECT p.schema_name, p.part_name
         FROM _wh.shapes AS s
-        CROSS JOIN LATERAL _wh.parts_of(template, s.days_schema) AS p
+        CROSS JOIN LATERAL _wh.parts_of(template, _wh.beside('new', s.schema_name)) AS p
         WHERE s.template_name = template AND s.shape = 'new'
         LIMIT least(at_most, 50)
     LOOP
@@ -470,7 +471,7 @@ BEGIN
 END
 $body$;
 
--- Put a day of the new shape in the place of the old one, which is dropped; the views read it wherever it is.
+-- Put a day of the new shape in the place of the old one; the views read it wherever it is.
 CREATE OR REPLACE FUNCTION _wh.retire_work(template text, in_schema text, day date) RETURNS timestamptz
 LANGUAGE plpgsql AS $body$
 DECLARE
@@ -479,14 +480,11 @@ DECLARE
 BEGIN
     PERFORM _wh.lock_template(template, true);
     SELECT o.* INTO s FROM _wh.shapes_of(template, in_schema) AS o WHERE o.shape = 'new';
-    IF s.template_name IS NULL THEN
-        -- The tenant was skipped: what was built for it is of no use.
-        IF to_regclass(format('%I.%I', _wh.beside('new', in_schema), part)) IS NOT NULL THEN
-            PERFORM _wh.drop_part(_wh.beside('new', in_schema), part);
-        END IF;
-    ELSIF to_regclass(format('%I.%I', s.days_schema, part)) IS NOT NULL THEN
+    -- A tenant that was left out keeps its days.
+    IF s.days_schema <> in_schema AND to_regclass(format('%I.%I', s.days_schema, part)) IS NOT NULL THEN
         IF to_regclass(format('%I.%I', in_schema, part)) IS NOT NULL THEN
-            PERFORM _wh.drop_part(in_schema, part);
+            PERFORM _wh.prepare_schema(_wh.beside('old', in_schema));
+            EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', in_schema, part, _wh.beside('old', in_schema));
         END IF;
         EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', s.days_schema, part, in_schema);
     END IF;
@@ -494,12 +492,28 @@ BEGIN
 END
 $body$;
 
--- End a change that went through. A column that every tenant has needs no fallback any more.
+-- Drop a day of the old shape, or of the new one when its tenant was skipped: whatever is left beside.
+CREATE OR REPLACE FUNCTION _wh.drop_work(template text, in_schema text, day date) RETURNS timestamptz
+LANGUAGE plpgsql AS $body$
+DECLARE
+    part name := _wh.day_name(template, day);
+    beside name;
+BEGIN
+    PERFORM _wh.lock_template(template, true);
+    FOREACH beside IN ARRAY ARRAY[_wh.beside('old', in_schema), _wh.beside('new', in_schema)] LOOP
+        IF to_regclass(format('%I.%I', beside, part)) IS NOT NULL THEN
+            PERFORM _wh.drop_part(beside, part);
+        END IF;
+    END LOOP;
+    RETURN clock_timestamp();
+END
+$body$;
+
+-- End a change that went through, and remember the tenants whose parts it has left out.
 CREATE OR REPLACE FUNCTION _wh.finish_change(template text) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
     x record;
-    changed text := (SELECT c.column_name FROM _wh.changes AS c WHERE c.template_name = template);
 BEGIN
     PERFORM _wh.lock_template(template);
     -- Days that were born while the others were put in place.
@@ -507,16 +521,40 @@ BEGIN
         SELECT s.schema_name, p.part_day
         FROM _wh.shapes AS s
         CROSS JOIN LATERAL _wh.parts_of(template, s.days_schema) AS p
-        WHERE s.template_name = template AND s.shape = 'new' AND NOT p.is_year
+        WHERE s.template_name = template AND s.shape = 'new' AND s.days_schema <> s.schema_name AND NOT p.is_year
     LOOP
         PERFORM _wh.retire_work(template, x.schema_name, x.part_day);
+        PERFORM _wh.drop_work(template, x.schema_name, x.part_day);
     END LOOP;
-    IF NOT EXISTS (
-        SELECT FROM _wh.schemas_of(template) AS v (name)
-        WHERE v.name NOT IN (SELECT s.schema_name FROM _wh.shapes AS s WHERE s.template_name = template)
-    ) THEN
-        DELETE FROM _wh.adapted_columns AS a WHERE a.template_name = template AND a.column_name = changed;
-    END IF;
+    DELETE FROM _wh.adapted AS a
+    USING _wh.shapes AS s
+    WHERE
+        s.template_name = template AND s.shape = 'new' AND s.days_schema <> s.schema_name
+        AND a.template_name = template AND s.schema_name = a.schema_name;
+    INSERT INTO _wh.adapted (template_name, schema_name, column_name, fallback, version)
+    SELECT
+        template, s.schema_name, c.column_name, c.fallback,
+        coalesce(
+            (SELECT min(a.version) FROM _wh.adapted AS a WHERE a.template_name = template AND s.schema_name = a.schema_name),
+            (
+                SELECT max(v.version)
+                FROM _wh.template_versions AS v
+                INNER JOIN _wh.change_definitions AS d ON v.template_name = d.template_name AND d.shape = 'old'
+                WHERE v.template_name = template AND v.query_template = d.query_template
+                AND v.column_definitions = d.column_definitions
+            )
+        )
+    FROM _wh.shapes AS s
+    INNER JOIN _wh.changes AS c ON s.template_name = c.template_name
+    WHERE
+        s.template_name = template AND s.shape = 'new' AND s.days_schema = s.schema_name
+        AND EXISTS (
+            SELECT
+            FROM _wh.shapes_of(template, s.schema_name) AS o
+            CROSS JOIN LATERAL _wh.parts_of(template, s.schema_name) AS p
+            WHERE o.shape = 'new' AND _wh.shape_problems(o, p.part_oid) <> '{}'
+        )
+    ON CONFLICT ON CONSTRAINT adapted_pkey DO NOTHING;
     PERFORM _wh.log_info('a change of a template is finished', _wh.change_summary(template));
     PERFORM _wh.end_change(template);
 END
@@ -529,7 +567,6 @@ DECLARE
     changed text := (SELECT c.column_name FROM _wh.changes AS c WHERE c.template_name = template);
 BEGIN
     PERFORM _wh.lock_template(template);
-    DELETE FROM _wh.adapted_columns AS a WHERE a.template_name = template AND a.column_name = changed;
     PERFORM _wh.log_info('a change of a template was taken back', jsonb_build_object('template', template, 'column', changed));
     PERFORM _wh.end_change(template);
 END

@@ -108,8 +108,10 @@ class Batch:
     drain: tuple[str, str] | None = None
     verb: str = "copied"
     """What happens to a row, such as *deleted* or *copied*; for logs and errors."""
-    heavy: bool = False
-    """Each row stands for work of its own that takes long: few make a batch, and any of them may be another shard's."""
+    at_once: int = 0
+    """Each row stands for work of its own, so that so many make a batch, whatever they take; 0 for plain rows."""
+    wait_for: str | None = None
+    """A query of a reason to wait, or NULL; asked about every second."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -145,7 +147,7 @@ class Backfill:
     @property
     def divisible(self) -> bool:
         """Tell whether key ranges may be filled side by side: not what batches copy or move, which meets elsewhere."""
-        return bool(self.key) and (self.batch is None or self.batch.heavy)
+        return bool(self.key) and (self.batch is None or self.batch.at_once > 0)
 
     @property
     def verb(self) -> str:

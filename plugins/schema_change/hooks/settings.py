@@ -27,6 +27,7 @@ class Settings:
     approvers_file: Path | None
     scratch_conn_id: str | None
     conn_ids: tuple[str, ...]
+    warehouse_conn_id: str | None
 
     @classmethod
     def read(cls) -> Settings:
@@ -39,6 +40,7 @@ class Settings:
             approvers_file=_path("approvers_file"),
             scratch_conn_id=_option("scratch_conn_id") or None,
             conn_ids=tuple(name for part in _option("conn_ids").split(",") if (name := part.strip())),
+            warehouse_conn_id=_option("warehouse_conn_id") or None,
         )
 
     @property

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -14,9 +12,8 @@ import pytest
 from schema_change.core.database import Target
 from schema_change.core.names import Table
 from tests.bench import Bench, Run
-from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse, empty, sources, warehouse
-
-__all__ = ["empty", "sources", "warehouse"]
+from tests.integration.warehouse.conftest import Change
+from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
 DAYS = (TODAY - FIRST).days + 1
 YEARS = (TODAY.year - 2, TODAY.year - 1)
@@ -64,52 +61,16 @@ def reader(target: Target, warehouse: Warehouse) -> Iterator[Reader]:
     thread.join()
 
 
-@pytest.fixture
-def bench(target: Target, tmp_path: Path) -> Bench:
-    return Bench(target, tmp_path)
-
-
-Change = Callable[..., Run]
-
-
-@pytest.fixture
-def change(bench: Bench, warehouse: Warehouse) -> Change:
-    """Run an operation on the template as a change of its own."""
-
-    def run(kind: str, body: dict[str, Any], *, stop_before: str | None = None, **options: Any) -> Run:
-        number = len(list((bench.folder / "changes").glob("*"))) + 1 if (bench.folder / "changes").exists() else 1
-        name = bench.write(f"{number:03}_change", {"operations": [{kind: body}]})
-        request = bench.request(name, **options)
-        run = Run(request)
-        assert run.try_stage("plan"), run.error
-        run.approve()
-        for stage in (
-            "approve",
-            "backup",
-            "pre_check",
-            "rehearse",
-            "migrate",
-            "backfill",
-            "cutover",
-            "validate",
-            "soak",
-            "contract",
-        ):
-            if stage == stop_before or not run.try_stage(stage):
-                break
-        if stop_before is None:
-            run.finish()
-        return run
-
-    return run
-
-
 def nothing_is_left(warehouse: Warehouse) -> None:
     """No run of ours leaves anything behind."""
     assert warehouse.one("SELECT array_agg(nspname) FROM pg_namespace WHERE nspname ~ '^_wh_'") is None
     for table in ("changes", "shapes", "change_definitions", "change_work"):
         assert warehouse.one(f"SELECT count(*) FROM _wh.{table}") == 0
     assert warehouse.one("SELECT count(*) FROM schema_change.owner") == 0
+
+
+def landed(run: Run) -> None:
+    assert (run.error, run.outcome_error) == (None, None)
 
 
 def columns(warehouse: Warehouse, view: str) -> list[str]:
@@ -122,7 +83,7 @@ OLD = ["id", "store", "weight", "logged_time", "schema_name"]
 def test_a_column_is_added_while_everybody_reads(warehouse: Warehouse, change: Change, reader: Reader) -> None:
     before = warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}")
     run = change("warehouse_add_column", {**ADD, "index": True})
-    assert run.error is None and run.outcome_error is None, (run.error, run.outcome_error)
+    landed(run)
     assert reader.errors == []
     assert reader.counts == {before}
     assert reader.shapes == [OLD, [*OLD[:-1], "waste_category", "schema_name"]]
@@ -162,21 +123,27 @@ def test_rollback_gives_everything_back(warehouse: Warehouse, change: Change, be
 def test_a_type_is_modified(warehouse: Warehouse, change: Change, reader: Reader) -> None:
     total = warehouse.one(f"SELECT sum(weight) FROM public.{TEMPLATE}")
     run = change("warehouse_modify_column", {"template": TEMPLATE, "column": "weight", "type": "double precision"})
-    assert run.error is None and run.outcome_error is None, (run.error, run.outcome_error)
+    landed(run)
     assert reader.errors == []
     assert warehouse.one(f"SELECT pg_typeof(weight)::text FROM public.{TEMPLATE} LIMIT 1") == "double precision"
     assert warehouse.one(f"SELECT sum(weight) FROM public.{TEMPLATE}") == float(total)
-    types = "SELECT DISTINCT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'weight' AND attrelid IN (SELECT part_oid FROM _wh.parts_of(%s))"
+    types = (
+        "SELECT DISTINCT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'weight'"
+        " AND attrelid IN (SELECT part_oid FROM _wh.parts_of(%s))"
+    )
     assert warehouse.session.execute(types.encode(), [TEMPLATE]).fetchall() == [("double precision",)]
     nothing_is_left(warehouse)
 
 
 def test_a_column_is_removed(warehouse: Warehouse, change: Change, reader: Reader) -> None:
     run = change("warehouse_remove_column", {"template": TEMPLATE, "column": "store"})
-    assert run.error is None and run.outcome_error is None, (run.error, run.outcome_error)
+    landed(run)
     assert reader.errors == []
     assert reader.shapes == [OLD, [c for c in OLD if c != "store"]]
-    left = "SELECT count(*) FROM pg_attribute WHERE attname = 'store' AND NOT attisdropped AND attrelid IN (SELECT part_oid FROM _wh.parts_of(%s))"
+    left = (
+        "SELECT count(*) FROM pg_attribute WHERE attname = 'store' AND NOT attisdropped"
+        " AND attrelid IN (SELECT part_oid FROM _wh.parts_of(%s))"
+    )
     assert warehouse.one(left, TEMPLATE) == 0
     # The values of finished years are kept, the sources have the others.
     assert warehouse.one("SELECT count(*) FROM schema_change.retired") == 4

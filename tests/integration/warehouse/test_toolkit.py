@@ -1,4 +1,4 @@
-"""The toolkit of the template warehouse: the runbook's calls as they are typed, and what has gone wrong with such calls."""
+"""The toolkit of the template warehouse: the runbook's calls as they are typed, and what went wrong with such calls."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from schema_change.cli.main import main
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.warehouse.toolkit import VERSION, install, verify
-from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse, empty, sources, warehouse
-
-__all__ = ["empty", "sources", "warehouse"]
+from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
 DAYS = (TODAY - FIRST).days + 1
 YEAR = TODAY.year

@@ -33,7 +33,8 @@ CREATE TABLE foodlog (
     id bigint PRIMARY KEY, store_id integer, weight numeric, logged_time timestamptz, waste_category text
 );
 INSERT INTO foodlog
-SELECT row_number() OVER (), 1 + g %% 2, g * 0.5, day + g * interval '1 hour', CASE WHEN g %% 3 = 0 THEN 'peel' ELSE 'rest' END
+SELECT row_number() OVER (), 1 + g %% 2, g * 0.5, day + g * interval '1 hour',
+    CASE WHEN g %% 3 = 0 THEN 'peel' ELSE 'rest' END
 FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS day, generate_series(0, 4) AS g
 """
 

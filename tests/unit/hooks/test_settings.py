@@ -14,6 +14,7 @@ def test_nothing_has_to_be_set() -> None:
     assert (settings.changes, settings.expectations, settings.approvers_file) == (None, None, None)
     assert settings.scratch_conn_id is None
     assert settings.conn_ids == ()
+    assert settings.warehouse_conn_id is None
     assert str(settings.artifacts) == f"file://{os.environ['AIRFLOW_HOME']}/schema_change"
     assert settings.approvers() == {}
 
@@ -25,11 +26,13 @@ def test_the_section_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         "ARTIFACTS_URL": "memory://artifacts",
         "APPROVERS_FILE": str(tmp_path / "approvers.yaml"),
         "SCRATCH_CONN_ID": "scratch",
+        "WAREHOUSE_CONN_ID": "warehouse",
     }.items():
         monkeypatch.setenv(f"AIRFLOW__SCHEMA_CHANGE__{word}", value)
     settings = Settings.read()
     assert settings.changes == Path("/srv/changes")
     assert settings.scratch_conn_id == "scratch"
+    assert settings.warehouse_conn_id == "warehouse"
     assert settings.approvers() == {"database_administrator": ("ann", "bob")}
     page = settings.artifacts / "weather" / "report.json"
     page.parent.mkdir(parents=True, exist_ok=True)

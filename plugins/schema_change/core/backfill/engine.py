@@ -56,8 +56,8 @@ def run_backfill(
             hint="add a primary key to the table first",
         )
     chosen, parking = settings or BackfillSettings(), parking or Parking()
-    if backfill.batch is not None and backfill.batch.heavy:
-        chosen = chosen.for_heavy_rows()
+    if backfill.batch is not None and backfill.batch.at_once:
+        chosen = chosen.for_heavy_rows(backfill.batch)
     with _lost_connections_named(f"fill {backfill.what}"):
         ranges = ranges_of(work, backfill.table, backfill.key)
         waited_since = parking.earlier.since if parking.earlier else None

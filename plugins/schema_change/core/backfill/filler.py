@@ -26,13 +26,13 @@ from schema_change.core.errors import BackfillError
 from schema_change.core.execution.blockers import Blocker, Watch, describe
 from schema_change.core.execution.statements import TRANSIENT, Clock, message_of, statement_failed
 from schema_change.core.execution.waiting import Parked, Parking, ThrottleWait
-from schema_change.core.model import NewRows
+from schema_change.core.model import Batch, NewRows
 
 log = logging.getLogger(__name__)
 
 _MOST_SWEEPS = 10
 _DATA_RETRIES = 3
-_MOST_HEAVY_ROWS, _HEAVY_S = 16, 3_600
+_HEAVY_S = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,12 @@ class BackfillSettings:
         """Return the bound of one batch's statement."""
         return max(10 * self.target_ms, 1_000 * self.statement_s)
 
-    def for_heavy_rows(self) -> BackfillSettings:
-        """Return the same for rows each of which stands for work that takes long."""
-        return replace(self, min_rows=1, max_rows=_MOST_HEAVY_ROWS, statement_s=_HEAVY_S)
+    def for_heavy_rows(self, batch: Batch) -> BackfillSettings:
+        """Return the same for rows each of which stands for work of its own; they may have a reason to wait."""
+        throttle = self.throttle
+        if batch.wait_for and throttle.sql is None:
+            throttle = throttle.model_copy(update={"sql": batch.wait_for})
+        return replace(self, min_rows=batch.at_once, max_rows=batch.at_once, statement_s=_HEAVY_S, throttle=throttle)
 
 
 class Filler:
@@ -226,7 +229,8 @@ class Filler:
     def _failed(self, error: psycopg.Error, clock: Clock, blockers: tuple[Blocker, ...], part: Part | None) -> None:
         """Make the next try smaller when trying again can help; else raise."""
         if isinstance(error, TRANSIENT):
-            self.size.halve()
+            if self.settings.min_rows < self.settings.max_rows:
+                self.size.halve()
             self._report(reason=f"rows are locked by {describe(blockers)}")
             self._retries.pause(error, blockers)
         elif clock.ran_out(error):

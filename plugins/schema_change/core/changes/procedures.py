@@ -71,7 +71,7 @@ class Procedure:
                 "; ".join(_problem(e["loc"], e["msg"], names) for e in error.errors()),
                 hint="correct the form, or write a change file (schema-change new)",
             ) from error
-        subject = "_".join(filter(None, (Table.parse(given["table"]).name, str(given.get("column", "")))))
+        subject = "_".join(filter(None, (_changed(given), str(given.get("column", "")))))
         change = Change(
             # Two procedures may be asked for in one second.
             version=f"{at.astimezone(UTC):%Y%m%d%H%M%S}_{hashlib.sha256(run.encode()).hexdigest()[:6]}",
@@ -164,11 +164,15 @@ def _of_the_row(name: str, value: Any) -> Any:
     return value
 
 
+def _changed(given: _Values) -> str:
+    """Return the name of the table, or of the template of the warehouse, that the form is about."""
+    return str(given["template"]) if "template" in given else Table.parse(given["table"]).name
+
+
 def _registry(given: _Values) -> Any:
     if "version_to" not in given:
         return None
-    table = Table.parse(given["table"]).name
-    said = {"table": table, "from": given.get("version_from"), "to": given["version_to"]}
+    said = {"table": _changed(given), "from": given.get("version_from"), "to": given["version_to"]}
     return Registry.model_validate(said).value()
 
 
@@ -211,6 +215,8 @@ def _names(description: str, **more: Any) -> Field:
 
 
 _TABLE, _COLUMN = Field("table"), Field("column")
+_TEMPLATE = {"template": Field("template"), "column": _COLUMN}
+_SOURCES = {key: Field(key) for key in ("tenants", "canary", "source_down", "skip_at_most", "source_pause_s")}
 PROCEDURES: dict[str, Procedure] = {
     p.name: p
     for p in (
@@ -331,6 +337,32 @@ PROCEDURES: dict[str, Procedure] = {
                 "also_drops": Field("also_drops"),
                 "keep_days": Field("keep_days"),
             },
+        ),
+        Procedure(
+            "warehouse_add_column",
+            "warehouse_add_column",
+            "Add a column to a template of the warehouse",
+            {
+                **_TEMPLATE,
+                "type": Field("type"),
+                "expression": Field("expression", expression=True),
+                "default": Field("default", expression=True),
+                "index": Field("index"),
+                "history_from": Field("history_from"),
+                **_SOURCES,
+            },
+        ),
+        Procedure(
+            "warehouse_modify_column",
+            "warehouse_modify_column",
+            "Change the type of a column of a template of the warehouse",
+            {**_TEMPLATE, "type": Field("type"), "using": Field("using", expression=True), **_SOURCES},
+        ),
+        Procedure(
+            "warehouse_remove_column",
+            "warehouse_remove_column",
+            "Remove a column from a template of the warehouse",
+            {**_TEMPLATE, "keep_days": Field("keep_days"), **_SOURCES},
         ),
     )
 }

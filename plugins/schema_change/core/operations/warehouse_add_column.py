@@ -50,13 +50,13 @@ class WarehouseAddColumn(WarehouseOperation):
 
     def lacks(self, tenant: Tenant, template: Template) -> bool:
         """Tell whether a tenant has not got the column yet."""
-        return self.column not in tenant.types
+        return self.column not in tenant.types or self.column in tenant.adapted
 
     def reshape(self, template: Template, catalog: Catalog, context: PlanContext) -> Reshaped:
         """Return the template with the column, which is added to every yearly table with the default."""
         type_ = checked(normalise_type, self.type, "type")
         expression = checked(parse_expression, self.expression, "expression").text
-        fallback = checked(parse_expression, self.default, "default").text if self.default is not None else None
+        fallback = self._fallback()
         if self.history_from is not None and not template.key:
             raise PlanError(
                 f"template {template.name} has no unique index by which rows of the sources could be found again",
@@ -68,11 +68,25 @@ class WarehouseAddColumn(WarehouseOperation):
             new = template.with_column(self.column, type_, expression, index=self.index)
         years: list[Planned] = []
         for table in template.years:
+            if (relation := catalog.get(table)) is not None and new is template and relation.column(self.column):
+                continue  # a run that left its tenant out has added it
             body = {"table": table.quoted, "column": {"name": self.column, "type": type_, "default": fallback}}
             years.append(AddColumn.model_validate(body).plan(catalog, context))
             if self.index:
-                index = CreateIndex.model_validate({"table": table.quoted, "columns": [f'"{self.column}"']})
+                index = CreateIndex.model_validate({"table": table.quoted, "columns": [self.column]})
                 years.append(index.plan(years[-1].catalog, context))
         given = "the sources' values where they still have them, else " if self.history_from is not None else ""
         notice = f"rows of finished years get {given}{self.default or 'NULL'}"
         return Reshaped(new, tuple(years), fallback=fallback, history_from=self.history_from, notices=(notice,))
+
+    def _fallback(self) -> str | None:
+        """Return the default, which the public view shows for tenants that were left out too. Raises PlanError."""
+        if self.default is None:
+            return None
+        default = checked(parse_expression, self.default, "default")
+        if default.names or default.tables or default.volatile_hint:
+            raise PlanError(
+                f"default: {default.text} is no constant",
+                hint="write a value, such as 'UNKNOWN'; expression: is over rows",
+            )
+        return default.text

@@ -1,4 +1,4 @@
-"""``warehouse_modify_column``: a column of a template of the warehouse gets another type, while everybody goes on reading."""
+"""``warehouse_modify_column``: a template of the warehouse gets another type of a column, while everybody reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from psycopg import sql
 from pydantic import Field
 
 from schema_change.core.catalog.model import Catalog
@@ -22,7 +21,7 @@ from schema_change.core.warehouse.template import Template, Tenant
 
 
 class WarehouseModifyColumn(WarehouseOperation):
-    """Change the type of a column of a template of the warehouse, in daily views, yearly tables and all views over them."""
+    """Change the type of a column of a template of the warehouse: daily views, yearly tables, and all views of them."""
 
     kind: ClassVar[str] = "warehouse_modify_column"
     example: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -43,7 +42,8 @@ class WarehouseModifyColumn(WarehouseOperation):
 
     def lacks(self, tenant: Tenant, template: Template) -> bool:
         """Tell whether a tenant has another type of the column."""
-        return tenant.types.get(self.column) != checked(normalise_type, self.type, "type")
+        is_new = tenant.types.get(self.column) == checked(normalise_type, self.type, "type")
+        return not is_new or self.column in tenant.adapted
 
     def reshape(self, template: Template, catalog: Catalog, context: PlanContext) -> Reshaped:
         """Return the template with the type; yearly tables get a second column, which takes the name in contract."""
@@ -54,6 +54,9 @@ class WarehouseModifyColumn(WarehouseOperation):
         beside = hashed_name("schema_change_next", self.column)
         years, last = [], []
         for table in template.years:
+            column = relation.column(self.column) if (relation := catalog.get(table)) is not None else None
+            if column is not None and column.type == type_:
+                continue  # a run that left its tenant out has converted it
             fill = f"({using or quote(self.column)})::{type_}"
             body = {"table": table.quoted, "column": {"name": beside, "type": type_}, "fill": fill}
             years.append(AddColumn.model_validate(body).plan(catalog, context))

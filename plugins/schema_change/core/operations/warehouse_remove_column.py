@@ -33,6 +33,11 @@ class WarehouseRemoveColumn(WarehouseOperation):
         """Return the name of the column."""
         return self.column
 
+    @property
+    def removed(self) -> str | None:
+        """Return the name of the column, which others' views must not name."""
+        return self.column
+
     def lacks(self, tenant: Tenant, template: Template) -> bool:
         """Tell whether a tenant has the column still."""
         return self.column in tenant.types

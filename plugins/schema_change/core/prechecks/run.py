@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from schema_change.core.errors import PreCheckFailed
-from schema_change.core.prechecks import access, history, server, sessions, surroundings, tables
+from schema_change.core.prechecks import access, history, server, sessions, surroundings, tables, warehouse
 from schema_change.core.prechecks.model import Answer, Check, CheckContext, CheckResult
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ CHECKS: tuple[Check, ...] = (
     Check("scratch", access.scratch),
     Check("disk_space", server.disk_space),
     Check("replication", server.replication),
+    Check("tenants_sources", warehouse.sources),
+    Check("lock_capacity", warehouse.lock_capacity),
+    Check("warehouse_risks", warehouse.risks),
     Check("window", surroundings.window, cheap=False),
     Check("hooks", surroundings.hooks, cheap=False),
     Check("health", surroundings.health, cheap=False),

@@ -1,4 +1,4 @@
-"""A template of the warehouse built anew beside what readers see, and the exchange of its views (``_wh``, 060_change)."""
+"""A template of the warehouse built beside what readers see, and the exchange of its views (``060_change.sql``)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,27 @@ from schema_change.core.warehouse.template import Template
 
 WORK = Table("_wh", "change_work")
 _KEY = ("template_name", "wave", "what", "schema_name", "day")
+#: A day takes a good many locks. To move one, whoever reads it is waited for: those of a batch are waited for together.
+_BUILT_AT_ONCE, _MOVED_AT_ONCE = 8, 8
 #: What a copy for a rehearsal needs to know of the warehouse.
 CONFIGURATION = tuple(
     Table("_wh", name)
-    for name in ("mv_templates", "tenant_connections", "tenant_schemas", "adapted_columns", "toolkit_version")
+    for name in ("mv_templates", "tenant_connections", "tenant_schemas", "adapted", "toolkit_version")
+)
+
+
+_BUILD = (
+    "UPDATE _wh.change_work SET (rows, differs, error, done_at) = (SELECT b.rows, b.differs, b.error, b.done_at"
+    " FROM _wh.build_work(change_work.template_name, change_work.what, change_work.schema_name, change_work.day) AS b)"
+    " WHERE "
+)
+_RETIRE = (
+    "UPDATE _wh.change_work SET retired_at ="
+    " _wh.retire_work(change_work.template_name, change_work.schema_name, change_work.day) WHERE "
+)
+_DROP = (
+    "UPDATE _wh.change_work SET dropped_at ="
+    " _wh.drop_work(change_work.template_name, change_work.schema_name, change_work.day) WHERE "
 )
 
 
@@ -50,7 +67,7 @@ class Beside:
     @property
     def views(self) -> tuple[Table, ...]:
         """Return the views that are exchanged: the public one first, because readers come in by it."""
-        return (self.old.view, *(Table(s, self.name) for wave in self.waves for s in wave))
+        return (self.old.view, *(Table(tenant.schema, self.name) for tenant in self.old.tenants))
 
 
 def begin(change: Beside) -> Step:
@@ -96,12 +113,12 @@ def build(change: Beside) -> Iterator[Step]:
                 Phase.BACKFILL,
                 f"{title} of {change.name} for {where}",
                 pending=_ask_work(change.name, what, number, "done_at IS NULL"),
-                head="UPDATE _wh.change_work SET (rows, differs, error, done_at) = ("
-                "SELECT b.rows, b.differs, b.error, b.done_at FROM _wh.build_work("
-                "change_work.template_name, change_work.what, change_work.schema_name, change_work.day) AS b) WHERE ",
+                head=_BUILD,
                 # What a source that is away could not give is tried again by the next sweep.
                 new_rows=NewRows.SWEEP if change.source_down == "stop" else NewRows.APPLICATION,
-                drain=(f"SELECT * FROM _wh.drop_built({_literal(change.name)}, ", ")"),
+                at_once=_BUILT_AT_ONCE,
+                wait_for=_call("source_to_wait_for", change.name) if change.source_down == "stop" else None,
+                drain=_drop_built(change.name),
                 verb="built",
             )
         yield Step(
@@ -149,16 +166,21 @@ def let_go(change: Beside) -> Step:
 
 def retire(change: Beside) -> Iterator[Step]:
     """Yield the last contract steps: the new days take the places of the old ones, and the change is finished."""
-    yield _work(
-        change,
-        Phase.CONTRACT,
-        f"put the new days of {change.name} in the places of the old ones",
-        pending=_ask_work(change.name, "day", None, "retired_at IS NULL"),
-        head="UPDATE _wh.change_work SET retired_at = _wh.retire_work("
-        "change_work.template_name, change_work.schema_name, change_work.day) WHERE ",
-        new_rows=NewRows.SWEEP,
-        verb="put in place",
-    )
+    for title, pending, head, verb in (
+        (f"put the new days of {change.name} in the places of the old ones", "retired_at", _RETIRE, "put in place"),
+        (f"drop the old days of {change.name}", "dropped_at", _DROP, "dropped"),
+    ):
+        yield _work(
+            change,
+            Phase.CONTRACT,
+            title,
+            pending=_ask_work(change.name, "day", None, f"{pending} IS NULL"),
+            head=head,
+            # Days that are born meanwhile.
+            new_rows=NewRows.SWEEP,
+            at_once=_MOVED_AT_ONCE,
+            verb=verb,
+        )
     yield Step(
         phase=Phase.CONTRACT,
         title=f"finish the change of template {change.name}",
@@ -176,8 +198,10 @@ def _work(
     pending: str,
     head: str,
     new_rows: NewRows,
+    at_once: int,
     verb: str,
     drain: tuple[str, str] | None = None,
+    wait_for: str | None = None,
 ) -> Step:
     return Step(
         phase=phase,
@@ -192,7 +216,7 @@ def _work(
             pending=pending,
             key=_KEY,
             new_rows=new_rows,
-            batch=Batch(head=head, verb=verb, drain=drain, heavy=True),
+            batch=Batch(head=head, verb=verb, drain=drain, at_once=at_once, wait_for=wait_for),
         ),
     )
 
@@ -207,7 +231,7 @@ def _ask_work(template: str, what: str, wave: int | None, rest: str) -> str:
 
 
 def _ask(condition: str, template: str) -> str:
-    return text(sql.SQL("SELECT ") + sql.SQL(condition).format(sql.Literal(template)))  # type: ignore[arg-type] # ours
+    return text(sql.SQL("SELECT ") + sql.SQL(condition).format(sql.Literal(template)))
 
 
 def _call(function: str, *values: Any) -> str:
@@ -215,5 +239,5 @@ def _call(function: str, *values: Any) -> str:
     return text(sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(listed)))
 
 
-def _literal(value: str) -> str:
-    return text(sql.Literal(value))
+def _drop_built(template: str) -> tuple[str, str]:
+    return text(sql.SQL("SELECT * FROM _wh.drop_built({}, ").format(sql.Literal(template))), ")"

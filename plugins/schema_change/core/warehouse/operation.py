@@ -48,7 +48,9 @@ class WarehouseOperation(Operation):
 
     template: Identifier = Field(description="Name of the template, as in _wh.mv_templates")
     tenants: tuple[str, ...] = Field(
-        default=("*",), description="Schemas of the tenants, with * and ? as wildcards; the others keep what they have"
+        default=("*",),
+        min_length=1,
+        description="Schemas of the tenants, with * and ? as wildcards; the others keep what they have",
     )
     canary: tuple[str, ...] = Field(
         default=(), description="Schemas whose days are built, and checked, before those of the others"
@@ -75,12 +77,18 @@ class WarehouseOperation(Operation):
     def changed(self) -> str:
         """Return the name of the column."""
 
+    @property
+    def removed(self) -> str | None:
+        """Return the name of the column when nobody can read it afterwards."""
+        return None
+
     def plan(self, catalog: Catalog, context: PlanContext) -> Planned:
         """Return the steps: build beside in waves, exchange the views, retire what is old in contract."""
         template = self._template(catalog)
-        waves = self._waves(template)
+        waves = self.waves(template)
         chosen = {schema for wave in waves for schema in wave}
         years = tuple(t for t in template.years if t.schema in chosen)
+        _refuse_users(catalog, template, self.removed)
         shaped = self.reshape(replace(template, years=years), _without_views(catalog, template, years), context)
         change = Beside(
             old=template,
@@ -138,7 +146,7 @@ class WarehouseOperation(Operation):
             )
         return template
 
-    def _waves(self, template: Template) -> tuple[tuple[str, ...], ...]:
+    def waves(self, template: Template) -> tuple[tuple[str, ...], ...]:
         """Return the schemas of each wave. Raises PlanError when a pattern fits nothing, or nothing is left to do."""
         schemas = [t.schema for t in template.tenants if self.lacks(t, template)]
         for pattern in (*self.tenants, *self.canary):
@@ -148,7 +156,8 @@ class WarehouseOperation(Operation):
         wanted = [s for s in schemas if any(fnmatchcase(s, p) for p in self.tenants)]
         if not wanted:
             raise PlanError(
-                f"every tenant that was asked for has it already: {', '.join(self.tenants)}", hint="nothing to do"
+                f"nothing is left to do for {self.changed}: {', '.join(self.tenants)} has the new shape already",
+                hint=f"the columns of template {template.name} are {', '.join(name for name, _ in template.columns)}",
             )
         first = tuple(s for s in wanted if any(fnmatchcase(s, p) for p in self.canary))
         rest = tuple(s for s in wanted if s not in first)
@@ -173,3 +182,22 @@ def _without_views(catalog: Catalog, template: Template, years: tuple[Table, ...
         others = tuple(d for d in relation.dependants if d.removeprefix("view ") not in views)
         catalog = catalog.with_relation(replace(relation, uses=uses, dependants=others))
     return catalog
+
+
+def _refuse_users(catalog: Catalog, template: Template, removed: str | None) -> None:
+    """Raise PlanError for what others made on the template's views and the exchange cannot make anew: all but views."""
+    views = [template.view, *(Table(tenant.schema, template.name) for tenant in template.tenants)]
+    ours = set(map(shown, views))
+    found: set[str] = set()
+    # Views of views are reached through those that they are made of.
+    for table in views:
+        for use in relation.uses if (relation := catalog.get(table)) is not None else ():
+            if use.kind != "view" or (removed in use.columns and shown(table) in ours and use.name not in ours):
+                found.add(f"{use} (made of {table})")
+            elif use.name not in ours and (upon := Table.parse(use.name)) not in views:
+                views.append(upon)
+    if found:
+        raise PlanError(
+            f"the views of template {template.name} cannot be exchanged under {', '.join(sorted(found))}",
+            hint="drop it first, and make it again afterwards",
+        )

@@ -65,7 +65,8 @@ def test_every_parameter_is_a_key_of_its_operation_and_says_what_it_is(name: str
         assert schema.get("description"), parameter
         if "default" in schema:
             jsonschema.validate(schema["default"], schema)
-    assert "default" not in procedure.schemas()["table"]
+    about = "template" if "template" in procedure.fields else "table"
+    assert "default" not in procedure.schemas()[about]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +124,117 @@ def test_nulls_are_filled_only_with_a_value() -> None:
     for values in ({"nulls": "fill"}, {"fill": "0"}):
         with pytest.raises(ConfigurationError, match="nulls: fill"):
             change("set_not_null", table="t", column="c", **values)
+
+
+TEMPLATE = {"template": "foodlogstats", "column": "waste_category"}
+ADD_TO_TEMPLATE = {**TEMPLATE, "type": "text", "expression": "l.waste_category"}
+
+
+def test_a_form_for_a_template_of_the_warehouse_gives_what_a_file_would_hold() -> None:
+    made = change(
+        "warehouse_add_column",
+        **ADD_TO_TEMPLATE,
+        default="'UNKNOWN'",
+        index=True,
+        history_from=2024,
+        tenants=["*"],
+        canary=["landb"],
+        source_down="skip",
+        skip_at_most=2,
+        source_pause_s=1,
+        version_from="v1.0.0",
+        version_to="v1.1.0",
+    )
+    assert made.name == "warehouse_add_column_foodlogstats_waste_category"
+    assert made.description == "Add a column to a template of the warehouse: foodlogstats waste category"
+    assert made.canonical()["registry"] == {
+        "table": "foodlogstats",
+        "from": "v1.0.0",
+        "to": "v1.1.0",
+        "definition": None,
+    }
+    assert made.canonical()["operations"] == [
+        {
+            "warehouse_add_column": {
+                **ADD_TO_TEMPLATE,
+                "default": "'UNKNOWN'",
+                "index": True,
+                "history_from": 2024,
+                "canary": ["landb"],
+                "source_down": "skip",
+                "skip_at_most": 2,
+                "source_pause_s": 1.0,
+            }
+        }
+    ]
+
+
+def test_the_other_forms_for_templates() -> None:
+    modify = change("warehouse_modify_column", **TEMPLATE, type="varchar(20)", using="waste_category || ''")
+    assert modify.canonical()["operations"] == [
+        {
+            "warehouse_modify_column": {
+                **TEMPLATE,
+                "type": "varchar(20)",
+                "using": "waste_category || ''",
+            }
+        }
+    ]
+    remove = change("warehouse_remove_column", **TEMPLATE, keep_days=90, tenants=["cafe_*"])
+    assert remove.canonical()["operations"] == [
+        {"warehouse_remove_column": {**TEMPLATE, "keep_days": 90, "tenants": ["cafe_*"]}}
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in PROCEDURES if name.startswith("warehouse_")])
+def test_a_form_for_templates_offers_every_key_of_its_operation(name: str) -> None:
+    procedure = PROCEDURES[name]
+    assert {f.key for f in procedure.fields.values()} == set(catalogue()[procedure.operation].model_fields)
+    # Nobody means all tenants by an empty list.
+    assert procedure.schemas()["tenants"]["minItems"] == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("l.waste_category", "l.waste_category"),
+        ('upper(l."Kind") || s.name', 'pg_catalog.upper(l."Kind") || s.name'),
+        ("CASE WHEN l.weight > 5 THEN 'much' END", "CASE WHEN l.weight > 5 THEN 'much' END"),
+    ],
+)
+def test_an_expression_is_over_the_rows_of_the_templates_query(written: str, asked: str) -> None:
+    made = change("warehouse_add_column", **{**ADD_TO_TEMPLATE, "expression": written})
+    assert made.canonical()["operations"][0]["warehouse_add_column"]["expression"] == asked
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"expression": "(SELECT max(salary) FROM hr.people)"}, "expression: hr.people is read"),
+        ({"expression": "(SELECT l.a)"}, "expression: a subquery is run"),
+        ({"expression": "EXISTS (SELECT)"}, "expression: a subquery is run"),
+        ({"expression": "public.steal(l.id)"}, r"expression: public.steal\(\) is called"),
+        ({"expression": "(l).steal"}, "expression: a field of a composite value"),
+        ({"expression": "l.id OPERATOR(public.+) 1"}, r"expression: operator public.\+ is called"),
+        ({"expression": "current_setting('primary_conninfo')"}, r"expression: current_setting\(\) is called"),
+        ({"expression": "pg_read_file('/etc/passwd')"}, r"expression: .*pg_read_file\(\)"),
+        ({"expression": "dblink('host=x', 'SELECT 1')"}, r"expression: .*dblink\(\)"),
+        ({"expression": "l.a, l.b"}, "expression: .*more than one value"),
+        ({"expression": "l.a FROM log l; DROP TABLE log; --"}, "expression: "),
+        ({"expression": "sum(l.a)"}, "expression: .*needs many rows"),
+        ({"default": "(SELECT 'x' FROM hr.people)"}, "default: hr.people is read"),
+        ({"type": "text; DROP TABLE log", "source_down": "wait"}, "source_down: "),
+        ({"history_from": 24}, "history_from: "),
+        ({"template": "x" * 64}, "template: .*64 bytes"),
+    ],
+)
+def test_what_a_form_may_not_ask_of_a_source_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        change("warehouse_add_column", **{**ADD_TO_TEMPLATE, **values})
+    assert refused.value.hint
+
+
+def test_using_is_no_way_around_it() -> None:
+    for using in ("(SELECT 1)", "public.steal(waste_category)"):
+        with pytest.raises(ConfigurationError, match=r"using: .* which a form may not ask for"):
+            change("warehouse_modify_column", **TEMPLATE, type="text", using=using)

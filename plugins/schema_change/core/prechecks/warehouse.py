@@ -1,0 +1,77 @@
+"""Checks of a change of a template of the warehouse: its sources, the locks of its readers, what lies on its views."""
+
+from __future__ import annotations
+
+import math
+
+from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
+from schema_change.core.warehouse.operation import WarehouseOperation
+from schema_change.core.warehouse.template import Template
+from schema_change.core.wording import counted
+
+#: Readers that should be able to read everything at the same time.
+_READERS = 10
+_NOT_ONE = Answer("skipped", "no template of a warehouse is changed")
+
+
+def sources(context: CheckContext) -> Answer:
+    """Fail when a tenant's source does not answer, unless such a tenant may be skipped."""
+    chosen = _chosen(context)
+    if not chosen:
+        return _NOT_ONE
+    schemas = sorted({s for operation, template in chosen for wave in operation.waves(template) for s in wave})
+    if unknown := [row[0] for row in context.rows("warehouse", "without_tenant", schemas=schemas)]:
+        return Answer(
+            "fail",
+            f"nobody knows from which tenant connection the days come of {enumerate_some(unknown)}",
+            "INSERT INTO _wh.tenant_schemas (schema_name, tenant_name) VALUES …",
+        )
+    answers = context.rows("warehouse", "connections", schemas=schemas)
+    silent = [f"{schema}: {answer['error']}" for schema, answer in answers if not answer["success"]]
+    if not silent:
+        return Answer("pass", f"{counted(len(answers), 'source')} answered")
+    most = min(operation.skip_at_most if operation.source_down == "skip" else 0 for operation, _ in chosen)
+    remedy = "see _wh.tenant_connections, or leave the tenant out with tenants:"
+    return Answer("warn" if len(silent) <= most else "fail", f"no answer: {enumerate_some(silent)}", remedy)
+
+
+def lock_capacity(context: CheckContext) -> Answer:
+    """Warn when few readers could read the public view at the same time, and say what the server would need."""
+    found = []
+    for _, template in _chosen(context):
+        of_a_read, per_transaction, transactions = context.rows("warehouse", "locks", template=template.name)[0]
+        room = per_transaction * transactions
+        if of_a_read * _READERS > room:
+            needed = math.ceil(of_a_read * _READERS / transactions)
+            found.append(
+                f"one read of public.{template.name} takes {of_a_read} locks, and the server has room for {room}; "
+                f"for {_READERS} readers max_locks_per_transaction must be {needed}, it is {per_transaction}"
+            )
+    if not _chosen(context):
+        return _NOT_ONE
+    if found:
+        remedy = "raise it and restart the server, or fold finished years: schema-change warehouse fold"
+        return Answer("warn", "; ".join(found), remedy)
+    return Answer("pass", f"room for {_READERS} readers of everything")
+
+
+def risks(context: CheckContext) -> Answer:
+    """Warn about what makes such a change a bad idea today: new tenants, a new release of the toolkit, no rehearsal."""
+    chosen = _chosen(context)
+    if not chosen:
+        return _NOT_ONE
+    new_tenants, new_functions = context.rows("warehouse", "risks")[0]
+    found = [
+        *([f"tenants of this week: {enumerate_some(new_tenants)}"] if new_tenants else []),
+        *(["the toolkit was upgraded this week"] if new_functions else []),
+        *(["it is not rehearsed"] if context.options.skip_rehearsal or context.options.skip_backup else []),
+    ]
+    if found:
+        return Answer("warn", "; ".join(found), "look at the plan once more, or name a tenant to begin with in canary:")
+    return Answer("pass", "no new tenants, no new functions")
+
+
+def _chosen(context: CheckContext) -> list[tuple[WarehouseOperation, Template]]:
+    templates = context.catalog.templates or {}
+    operations = (o for o in context.change.operations if isinstance(o, WarehouseOperation))
+    return [(o, templates[o.template]) for o in operations if o.template in templates]

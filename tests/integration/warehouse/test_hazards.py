@@ -1,0 +1,225 @@
+"""What goes wrong in such warehouses: sources away, drifted schemas, views on top, names and types that do not fit."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from schema_change.core.errors import PlanError, PreCheckFailed, SchemaChangeError
+from schema_change.core.stages.runner import Runner
+from tests.integration.warehouse.conftest import Change
+from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
+from tests.integration.warehouse.warehouse import TEMPLATE, TENANTS, TODAY, Warehouse
+
+TABLES_OF_YEARS = len(TENANTS) * len(YEARS)
+
+
+def away(warehouse: Warehouse, tenant: str, *, away: bool = True) -> None:
+    """Let a tenant's source be gone, or be back."""
+    server = f"wh_{tenant}"
+    port = warehouse.sources[TENANTS[tenant]].parameters["port"] if not away else 1
+    warehouse.session.execute(f"ALTER SERVER \"{server}\" OPTIONS (SET port '{port}')".encode())
+
+
+def test_a_view_on_top_survives_with_its_rights_and_sees_the_new_shape(warehouse: Warehouse, change: Change) -> None:
+    session = warehouse.session
+    session.execute("CREATE SCHEMA bi")
+    session.execute(
+        f"CREATE VIEW bi.stores AS SELECT store, sum(weight) AS weight FROM public.{TEMPLATE} GROUP BY 1".encode()
+    )
+    session.execute("CREATE VIEW bi.best AS SELECT store FROM bi.stores ORDER BY weight DESC LIMIT 1")
+    session.execute(f"CREATE VIEW bi.own AS SELECT id FROM landb.{TEMPLATE}".encode())
+    session.execute("COMMENT ON VIEW bi.stores IS 'by store'")
+    session.execute("GRANT SELECT ON bi.stores TO wh_read")
+    before = session.execute("SELECT * FROM bi.stores ORDER BY 1").fetchall()
+    landed(change("warehouse_add_column", ADD))
+    assert session.execute("SELECT * FROM bi.stores ORDER BY 1").fetchall() == before
+    assert warehouse.one("SELECT obj_description('bi.stores'::regclass)") == "by store"
+    assert warehouse.one("SELECT has_table_privilege('wh_read', 'bi.stores', 'SELECT')") is True
+    assert warehouse.one("SELECT count(*) FROM bi.best") == 1
+    session.execute(f"CREATE OR REPLACE VIEW bi.own AS SELECT id, waste_category FROM landb.{TEMPLATE}".encode())
+    nothing_is_left(warehouse)
+
+
+def test_views_on_top_come_back_with_a_rollback(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute(f"CREATE VIEW public.bi AS SELECT id FROM public.{TEMPLATE}".encode())
+    oid = warehouse.one("SELECT 'public.bi'::regclass::oid")
+    run = change("warehouse_add_column", ADD, stop_before="contract")
+    assert warehouse.one("SELECT 'public.bi'::regclass::oid") != oid
+    run.finish()
+    assert warehouse.one("SELECT 'public.bi'::regclass::oid") == oid
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_materialized_view_on_top_is_refused(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute(f"CREATE MATERIALIZED VIEW public.mbi AS SELECT id FROM public.{TEMPLATE}".encode())
+    run = change("warehouse_add_column", ADD)
+    assert isinstance(run.error, PlanError)
+    assert "public.mbi" in run.error.message
+    nothing_is_left(warehouse)
+
+
+@pytest.mark.parametrize("name", ["order", "weird name", 'quo"te'])
+def test_names_are_quoted_everywhere(warehouse: Warehouse, change: Change, name: str) -> None:
+    landed(change("warehouse_add_column", {**ADD, "column": name, "index": True}))
+    assert columns(warehouse, f"public.{TEMPLATE}") == [*OLD[:-1], name, "schema_name"]
+    landed(change("warehouse_modify_column", {"template": TEMPLATE, "column": name, "type": "varchar(20)"}))
+    landed(change("warehouse_remove_column", {"template": TEMPLATE, "column": name}))
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_type_that_does_not_fit_is_rolled_back(warehouse: Warehouse, change: Change, bench: Bench) -> None:
+    run = change("warehouse_modify_column", {"template": TEMPLATE, "column": "store", "type": "integer"})
+    assert run.error is not None
+    assert "invalid input syntax for type integer" in run.error.message
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_tenant_whose_schema_has_drifted_is_named(warehouse: Warehouse, change: Change) -> None:
+    with warehouse.sources["bistro"].connect("test") as source:
+        source.execute("ALTER TABLE public.foodlog RENAME COLUMN waste_category TO category")
+    run = change("warehouse_add_column", ADD)
+    assert isinstance(run.error, SchemaChangeError)
+    assert "bistro" in run.error.message
+    assert "waste_category" in run.error.message
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_tenant_is_skipped_and_follows_in_a_second_run(warehouse: Warehouse, change: Change) -> None:
+    with warehouse.sources["bistro"].connect("test") as source:
+        source.execute("ALTER TABLE public.foodlog RENAME COLUMN waste_category TO category")
+    landed(change("warehouse_add_column", {**ADD, "source_down": "skip"}))
+    assert columns(warehouse, f"public.{TEMPLATE}") == [*OLD[:-1], "waste_category", "schema_name"]
+    assert columns(warehouse, f"landb.{TEMPLATE}") == [*OLD[:-1], "waste_category"]
+    assert columns(warehouse, f"bistro.{TEMPLATE}") == [*OLD[:-1], "waste_category"]
+    constant = f"SELECT array_agg(DISTINCT waste_category) FROM public.{TEMPLATE} WHERE schema_name = 'bistro'"
+    assert warehouse.one(constant) == ["UNKNOWN"]
+    with warehouse.sources["bistro"].connect("test") as source:
+        source.execute("ALTER TABLE public.foodlog RENAME COLUMN category TO waste_category")
+    again = change("warehouse_add_column", ADD)
+    landed(again)
+    assert sorted(warehouse.one(constant)) == ["UNKNOWN", "peel", "rest"]
+    assert warehouse.one("SELECT count(*) FROM _wh.adapted") == 0
+    assert (
+        warehouse.one(
+            "SELECT (context->>'days')::int FROM _wh.log WHERE message LIKE '%finished' ORDER BY id DESC LIMIT 1"
+        )
+        == DAYS
+    )
+    nothing_is_left(warehouse)
+
+
+def test_more_tenants_than_allowed_are_not_skipped(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", {**ADD, "expression": "l.nowhere", "source_down": "skip", "skip_at_most": 1})
+    assert run.error is not None
+    assert "2 tenants would be left out, of at most 1" in run.error.message
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_source_that_is_away_at_the_start_is_refused(warehouse: Warehouse, change: Change) -> None:
+    away(warehouse, "bistro-prod")
+    run = change("warehouse_add_column", ADD)
+    assert isinstance(run.error, PreCheckFailed)
+    assert "bistro" in run.error.message
+
+
+def test_a_source_that_goes_away_is_waited_for(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", {**ADD, "source_down": "stop"}, stop_before="backfill", skip_rehearsal=True)
+    away(warehouse, "bistro-prod")
+    back = threading.Timer(3, lambda: away(warehouse, "bistro-prod", away=False))
+    back.start()
+    for stage in ("backfill", "cutover", "validate", "soak", "contract"):
+        assert run.try_stage(stage), run.error
+    back.join()
+    run.finish()
+    landed(run)
+    told = "SELECT count(*) FROM public.foodlogstats WHERE schema_name = 'bistro' AND waste_category <> 'UNKNOWN'"
+    assert warehouse.one(told) == 5 * DAYS
+    nothing_is_left(warehouse)
+
+
+def test_only_some_tenants_are_changed(warehouse: Warehouse, change: Change) -> None:
+    landed(change("warehouse_add_column", {**ADD, "tenants": ["land*"]}))
+    of_bistro = f"SELECT array_agg(DISTINCT waste_category) FROM public.{TEMPLATE} WHERE schema_name = 'bistro'"
+    assert warehouse.one(of_bistro) == ["UNKNOWN"]
+    assert warehouse.one("SELECT count(*) FROM _wh.adapted") == 1
+    nothing_is_left(warehouse)
+
+
+def test_a_canary_that_differs_stops_before_the_others(warehouse: Warehouse, change: Change) -> None:
+    with warehouse.sources["landb"].connect("test") as source:
+        source.execute("DELETE FROM public.foodlog WHERE logged_time < %s", [str(TODAY.replace(day=TODAY.day))])
+    run = change("warehouse_add_column", {**ADD, "canary": ["landb"]}, skip_rehearsal=True)
+    if DAYS > 2:
+        assert run.error is not None
+        assert "wave 1" in run.error.message
+        assert "rows was 5, is 0" in run.error.message
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD or DAYS <= 2
+    nothing_is_left(warehouse)
+
+
+def test_history_comes_from_the_source_where_it_still_has_it(warehouse: Warehouse, change: Change) -> None:
+    year = YEARS[-1]
+    with warehouse.sources["landb"].connect("test") as source:
+        source.execute("INSERT INTO public.foodlog VALUES (1000001, 1, 1.5, make_date(%s, 5, 1), 'peel')", [year])
+    warehouse.session.execute(f"UPDATE landb.{TEMPLATE}_{year} SET id = 1000001 WHERE id = 1".encode())
+    landed(change("warehouse_add_column", {**ADD, "history_from": year}))
+    found = warehouse.session.execute(
+        f"SELECT id, waste_category FROM landb.{TEMPLATE}_{year} ORDER BY 1".encode()
+    ).fetchall()
+    assert found == [(2, "UNKNOWN"), (1000001, "peel")]
+    summary = warehouse.one("SELECT context FROM _wh.log WHERE message LIKE '%finished'")
+    assert (summary["history_rows"], summary["days"]) == (1, 2 * DAYS)
+    nothing_is_left(warehouse)
+
+
+@pytest.mark.parametrize("stage", ["backfill", "cutover", "validate", "contract"])
+def test_the_daily_work_goes_on_in_both_shapes(warehouse: Warehouse, change: Change, stage: str) -> None:
+    """Today's view is dropped and made again before a stage, as a day that is born then."""
+    run = change("warehouse_add_column", ADD, stop_before=stage, skip_rehearsal=True)
+    with warehouse.sources["landb"].connect("test") as source:
+        source.execute("INSERT INTO public.foodlog VALUES (2000001, 1, 1.5, now(), 'peel')")
+    for tenant, schema in TENANTS.items():
+        warehouse.one("SELECT _wh.update_mv_by_template(%s, %s, %s)", TEMPLATE, tenant, schema)
+    fresh = f"SELECT count(*) FROM public.{TEMPLATE} WHERE id = 2000001"
+    assert warehouse.one(fresh) == 1
+    for rest in ("backfill", "cutover", "validate", "soak", "contract"):
+        if rest not in run.results:
+            assert run.try_stage(rest), run.error
+    run.finish()
+    landed(run)
+    assert warehouse.one(fresh) == 1
+    assert warehouse.one(f"SELECT count(*) FROM _wh.parts_of('{TEMPLATE}')") == 2 * DAYS + TABLES_OF_YEARS
+    nothing_is_left(warehouse)
+
+
+def test_another_run_on_the_template_is_refused(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", ADD, stop_before="cutover", skip_rehearsal=True)
+    other = change("warehouse_add_column", {**ADD, "column": "other"})
+    assert isinstance(other.error, SchemaChangeError)
+    assert "is being changed" in other.error.message
+    run.finish()
+    nothing_is_left(warehouse)
+
+
+def test_several_tasks_build_side_by_side(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", ADD, stop_before="backfill", skip_rehearsal=True, shards=2)
+    runners = [Runner(run.request) for _ in range(2)]
+    threads = [threading.Thread(target=runner.run, args=("backfill", n)) for n, runner in enumerate(runners)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    for stage in ("cutover", "validate", "soak", "contract"):
+        assert run.try_stage(stage), run.error
+    run.finish()
+    landed(run)
+    nothing_is_left(warehouse)
