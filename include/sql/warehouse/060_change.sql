@@ -2,12 +2,13 @@
 -- swap; then retire what is old and finish. Until the first part is retired, swap_back and cancel undo it.
 
 -- Begin: note both definitions, and what is to be built for which tenant. waves are arrays of schemas, in the order in
--- which they are built; a tenant in none of them keeps its parts, which its view adapts. history_from is the first year whose yearly table gets the true values of the column from the source,
--- NULL for none.
+-- which they are built; a tenant in none of them keeps its parts, which its view adapts. history_from is the first year
+-- whose yearly table gets the true values of the column from the source, NULL for none.
 CREATE OR REPLACE FUNCTION _wh.begin_change(
     template text, column_name text, new_query text, new_columns text, new_indexes text, waves jsonb,
     old_year_columns jsonb DEFAULT '{}', new_year_columns jsonb DEFAULT '{}', fallback text DEFAULT NULL,
-    history_from integer DEFAULT NULL, source_down text DEFAULT 'roll_back', skip_at_most integer DEFAULT 0, source_pause_s numeric DEFAULT 0
+    history_from integer DEFAULT NULL, source_down text DEFAULT 'roll_back', skip_at_most integer DEFAULT 0,
+    source_pause_s numeric DEFAULT 0
 ) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
@@ -278,7 +279,7 @@ $body$;
 
 -- The views that others made on a template's views, with what is needed to make them anew, the lowest first.
 CREATE OR REPLACE FUNCTION _wh.views_upon(template text)
-RETURNS TABLE (depth integer, schema_name name, view_name name, kind "char", definition text, rights text[])
+RETURNS TABLE (depth integer, schema_name name, view_name name, kind text, definition text, rights text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog AS $body$
     WITH RECURSIVE ours AS (
         SELECT to_regclass(format('%I.%I', s, template)) AS oid
@@ -297,7 +298,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog AS $body$
         INNER JOIN pg_rewrite AS r ON d.objid = r.oid
         WHERE r.ev_class <> u.oid
     )
-    SELECT max(u.depth), n.nspname, c.relname, c.relkind, rtrim(pg_get_viewdef(c.oid), ';'), _wh.rights_of(c.oid)
+    SELECT max(u.depth), n.nspname, c.relname, c.relkind::text, rtrim(pg_get_viewdef(c.oid), ';'), _wh.rights_of(c.oid)
     FROM upon AS u
     INNER JOIN pg_class AS c ON u.oid = c.oid
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid

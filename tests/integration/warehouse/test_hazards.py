@@ -72,7 +72,7 @@ def test_names_are_quoted_everywhere(warehouse: Warehouse, change: Change, name:
     nothing_is_left(warehouse)
 
 
-def test_a_type_that_does_not_fit_is_rolled_back(warehouse: Warehouse, change: Change, bench: Bench) -> None:
+def test_a_type_that_does_not_fit_is_rolled_back(warehouse: Warehouse, change: Change) -> None:
     run = change("warehouse_modify_column", {"template": TEMPLATE, "column": "store", "type": "integer"})
     assert run.error is not None
     assert "invalid input syntax for type integer" in run.error.message

@@ -158,10 +158,17 @@ def test_members_of_a_template_wait_for_each_other(
     assert timeout == "50ms"
 
 
-def test_a_reader_in_the_way_is_worth_another_try(warehouse: Warehouse, target: Target, session: Connection) -> None:
+def test_a_reader_is_not_in_the_way(warehouse: Warehouse, target: Target, session: Connection) -> None:
     session.execute("SET lock_timeout = '50ms'")
     with target.connect("reader") as reader, reader.transaction():
         reader.execute(f"SELECT count(*) FROM {day_view('landb', TODAY)}".encode())
+        upkeep.refresh(session, LANDB, TODAY, TODAY)
+
+
+def test_somebody_in_the_way_is_worth_another_try(warehouse: Warehouse, target: Target, session: Connection) -> None:
+    session.execute("SET lock_timeout = '50ms'")
+    with target.connect("other") as other, other.transaction():
+        other.execute(f"COMMENT ON MATERIALIZED VIEW {day_view('landb', TODAY)} IS 'today'".encode())
         with pytest.raises(ExecutionError, match=f"up to date: {TODAY};") as raised:
             upkeep.refresh(session, LANDB, TODAY, TODAY)
     assert raised.value.retryable
