@@ -69,6 +69,7 @@ CREATE TABLE IF NOT EXISTS _wh.changes (
     skip_at_most integer NOT NULL,
     source_pause_s numeric NOT NULL,
     is_swapped boolean NOT NULL DEFAULT false,
+    public_query text,
     begun_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -108,6 +109,13 @@ CREATE TABLE IF NOT EXISTS _wh.change_work (
     retired_at timestamptz,
     dropped_at timestamptz,
     PRIMARY KEY (template_name, wave, what, schema_name, day)
+);
+
+-- Tenants whose new days the public view reads already, while it has its old shape.
+CREATE TABLE IF NOT EXISTS _wh.early_readers (
+    template_name text NOT NULL REFERENCES _wh.changes ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    PRIMARY KEY (template_name, schema_name)
 );
 
 -- Tenants whose parts were left out of a change of a column: their view adapts what is there, by a cast, or by a fallback

@@ -184,8 +184,8 @@ LANGUAGE sql STABLE AS $body$
 $body$;
 
 -- The query over all tenants' views with the columns of a list of definitions; a view that lacks one of them, or has it in
--- another type, is named. With new_shape the views that a change has beside are read.
-CREATE OR REPLACE FUNCTION _wh.public_query(template text, definitions text, new_shape boolean DEFAULT false) RETURNS text
+-- another type, is named. Of a change under way the views beside are read by the new one, and early of some tenants.
+CREATE OR REPLACE FUNCTION _wh.public_query(template text, definitions text, which text DEFAULT 'current') RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
     bad text;
@@ -195,7 +195,11 @@ BEGIN
         SELECT v.tenant_schema, coalesce(s.view_schema, v.tenant_schema) AS view_schema
         FROM _wh.schemas_of(template) AS v (tenant_schema)
         LEFT JOIN _wh.shapes AS s
-            ON new_shape AND s.template_name = template AND s.shape = 'new' AND v.tenant_schema = s.schema_name
+            ON
+                s.template_name = template AND s.shape = 'new' AND v.tenant_schema = s.schema_name
+                AND (which = 'new' OR (which = 'early' AND s.schema_name IN (
+                    SELECT e.schema_name FROM _wh.early_readers AS e WHERE e.template_name = template
+                )))
     ),
     selects AS (
         SELECT
@@ -234,7 +238,7 @@ CREATE OR REPLACE FUNCTION _wh.update_public_view_by_template(template text) RET
 LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM _wh.lock_template(template);
-    PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions));
+    PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions, 'early'));
     EXECUTE format('GRANT SELECT ON public.%I TO wh_read, wh_write', template);
     PERFORM _wh.log_info('the public view shows every tenant', jsonb_build_object('template', template));
     RETURN true;

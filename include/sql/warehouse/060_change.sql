@@ -270,10 +270,39 @@ BEGIN
     END LOOP;
     SELECT d.column_definitions INTO columns
     FROM _wh.change_definitions AS d WHERE d.template_name = template AND d.shape = 'new';
-    PERFORM _wh.put_view(_wh.beside('new', 'public'), template, _wh.public_query(template, columns, true));
+    PERFORM _wh.put_view(_wh.beside('new', 'public'), template, _wh.public_query(template, columns, 'new'));
     PERFORM _wh.give_rights(
         _wh.rights_of(to_regclass(format('public.%I', template))), _wh.beside('new', 'public'), template
     );
+END
+$body$;
+
+-- Let the public view, in its old shape still, read a tenant's new days. What a session reads for the first time has to be
+-- loaded, which takes longer than the read: with the exchange of the views every session would load the days of every
+-- tenant at once.
+CREATE OR REPLACE FUNCTION _wh.read_new_days(template text, of_schema text) RETURNS void
+LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM _wh.lock_template(template);
+    UPDATE _wh.changes AS c
+    SET public_query = coalesce(c.public_query, rtrim(pg_get_viewdef(to_regclass(format('public.%I', template))), ';'))
+    WHERE c.template_name = template;
+    INSERT INTO _wh.early_readers (template_name, schema_name) VALUES (template, of_schema) ON CONFLICT DO NOTHING;
+    PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions, 'early'));
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION _wh.read_old_days(template text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    before text := (SELECT c.public_query FROM _wh.changes AS c WHERE c.template_name = template);
+BEGIN
+    PERFORM _wh.lock_template(template);
+    IF before IS NOT NULL THEN
+        EXECUTE format('CREATE OR REPLACE VIEW public.%I AS %s', template, before);
+        UPDATE _wh.changes AS c SET public_query = NULL WHERE c.template_name = template;
+        DELETE FROM _wh.early_readers AS e WHERE e.template_name = template;
+    END IF;
 END
 $body$;
 
@@ -317,6 +346,11 @@ DECLARE
     others jsonb := (SELECT jsonb_agg(to_jsonb(u)) FROM _wh.views_upon(template) AS u);
 BEGIN
     PERFORM _wh.lock_template(template);
+    -- To load what a view over hundreds of days is takes longer than to move it: before anybody has to wait for us.
+    PERFORM pg_relation_is_updatable(to_regclass(format('%I.%I', v.name, template)), false)
+    FROM _wh.shapes AS s
+    CROSS JOIN LATERAL unnest(ARRAY[s.schema_name, s.view_schema]) AS v (name)
+    WHERE s.template_name = template AND s.shape = 'new';
     FOR x IN
         SELECT s.schema_name FROM _wh.shapes AS s
         WHERE s.template_name = template AND s.shape = 'new'
