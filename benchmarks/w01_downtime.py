@@ -244,9 +244,11 @@ class _Reader:
     def _look(self, pid: int, stop: threading.Event) -> None:
         with self._target.connect("look") as session:
             while not stop.is_set():
+                # To look at all locks costs too much when there are thousands, so only when the reader waits for one.
                 row = session.execute(
-                    "SELECT extract(epoch FROM clock_timestamp() - min(waitstart))::float8 FROM pg_locks"
-                    " WHERE pid = %s AND NOT granted",
+                    "SELECT (SELECT extract(epoch FROM clock_timestamp() - min(l.waitstart))::float8 FROM pg_locks AS l"
+                    " WHERE l.pid = a.pid AND NOT l.granted)"
+                    " FROM pg_stat_get_activity(%s) AS a WHERE a.wait_event_type = 'Lock'",
                     [pid],
                 ).fetchone()
                 self.longest_lock_wait = max(self.longest_lock_wait, (row and row[0]) or 0.0)

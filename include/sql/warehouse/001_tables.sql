@@ -70,6 +70,10 @@ CREATE TABLE IF NOT EXISTS _wh.changes (
     source_pause_s numeric NOT NULL,
     is_swapped boolean NOT NULL DEFAULT false,
     public_query text,
+    -- Of a rebuild in place: what is done to the column, its old name in yearly tables, the views that were dropped.
+    kind text CHECK (kind IN ('add', 'modify', 'remove')),
+    hidden_name text,
+    kept_views jsonb,
     begun_at timestamptz NOT NULL DEFAULT now()
 );
 

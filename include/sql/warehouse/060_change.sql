@@ -77,7 +77,8 @@ DECLARE
     others integer;
 BEGIN
     SELECT c.* INTO change FROM _wh.changes AS c WHERE c.template_name = template;
-    SELECT n.* INTO s FROM _wh.shapes_of(template, in_schema) AS n WHERE n.shape = 'new';
+    -- Of a rebuild in place there is one shape only.
+    SELECT n.* INTO s FROM _wh.shapes_of(template, in_schema) AS n WHERE n.shape IN ('new', 'current');
     done_at := clock_timestamp();
     IF change.source_down = 'skip' THEN
         SELECT w.error INTO error FROM _wh.change_work AS w
@@ -151,7 +152,7 @@ BEGIN
         AND a.atttypid = b.atttypid AND a.attname <> changed_column;
     EXECUTE format('SELECT jsonb_build_object(''rows'', count(*)%s) FROM %I.%I', sums, s.days_schema, view_name) INTO after;
     rows := (after ->> 'rows')::bigint;
-    IF day < _wh.current_date_utc() - 1 AND to_regclass(format('%I.%I', s.schema_name, view_name)) IS NOT NULL THEN
+    IF s.shape = 'new' AND day < _wh.current_date_utc() - 1 AND to_regclass(format('%I.%I', s.schema_name, view_name)) IS NOT NULL THEN
         EXECUTE format('SELECT jsonb_build_object(''rows'', count(*)%s) FROM %I.%I', sums, s.schema_name, view_name) INTO before;
         IF before <> after THEN
             SELECT string_agg(format('%s was %s, is %s', b.key, b.value, a.value), ', ') INTO differs
@@ -374,6 +375,31 @@ BEGIN
 END
 $body$;
 
+-- Raise unless every view can be read, and the warehouse's log has no error since the change began; tenants that the
+-- change itself has left out are none.
+CREATE OR REPLACE FUNCTION _wh.check_views(template text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    x record;
+    wrong text;
+BEGIN
+    IF _wh.is_rehearsal() THEN
+        RETURN;
+    END IF;
+    FOR x IN SELECT _wh.schemas_of(template) AS schema_name UNION ALL SELECT 'public' LOOP
+        EXECUTE format('SELECT FROM %I.%I LIMIT 1', x.schema_name, template);
+    END LOOP;
+    SELECT string_agg(DISTINCT concat_ws(': ', l.message, l.context ->> 'schema', l.context ->> 'error'), '; ') INTO wrong
+    FROM _wh.log AS l
+    INNER JOIN _wh.changes AS c ON c.template_name = template AND l.at >= c.begun_at
+    WHERE l.level = 'error' AND l.context ->> 'template' = template AND l.message <> 'a tenant is left out of a change';
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'errors in the warehouse''s log since the change began: %', left(wrong, 1000)
+            USING HINT = 'see _wh.log';
+    END IF;
+END
+$body$;
+
 -- Take a swap back: the old views return to their places, and with them those that others made on them.
 CREATE OR REPLACE FUNCTION _wh.swap_back(template text) RETURNS void
 LANGUAGE plpgsql AS $body$
@@ -587,7 +613,12 @@ BEGIN
             SELECT
             FROM _wh.shapes_of(template, s.schema_name) AS o
             CROSS JOIN LATERAL _wh.parts_of(template, s.schema_name) AS p
-            WHERE o.shape = 'new' AND _wh.shape_problems(o, p.part_oid) <> '{}'
+            LEFT JOIN _wh.columns_in(o.column_definitions) AS w ON c.column_name = w.column_name
+            LEFT JOIN pg_attribute AS t
+                ON p.part_oid = t.attrelid AND c.column_name = t.attname AND NOT t.attisdropped
+            WHERE
+                o.shape = 'new'
+                AND (_wh.shape_problems(o, p.part_oid) <> '{}' OR (w.column_name IS NULL AND t.attname IS NOT NULL))
         )
     ON CONFLICT ON CONSTRAINT adapted_pkey DO NOTHING;
     PERFORM _wh.log_info('a change of a template is finished', _wh.change_summary(template));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 
 from schema_change.core.errors import PlanError, PreCheckFailed, SchemaChangeError
 from schema_change.core.stages.runner import Runner
+from tests.bench import Bench
 from tests.integration.warehouse.conftest import Change
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
 from tests.integration.warehouse.warehouse import TEMPLATE, TENANTS, TODAY, Warehouse
@@ -222,4 +224,48 @@ def test_several_tasks_build_side_by_side(warehouse: Warehouse, change: Change) 
         assert run.try_stage(stage), run.error
     run.finish()
     landed(run)
+    nothing_is_left(warehouse)
+
+
+def test_passwords_of_tenants_are_in_no_dump_journal_or_log(warehouse: Warehouse, change: Change, bench: Bench) -> None:
+    landed(change("warehouse_add_column", ADD))
+    files = [file for file in (bench.folder / "artifacts").rglob("*") if file.is_file()]
+    assert any(file.name == "toc.dat" for file in files)
+    for file in files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        assert b"s3cret" not in content, file
+    tables = warehouse.session.execute(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm')"
+        " AND c.relnamespace::regnamespace::text IN ('_wh', 'schema_change', 'public', 'landb')"
+    ).fetchall()
+    for (table,) in tables:
+        assert warehouse.one(f"SELECT count(*) FROM {table} AS t WHERE t::text LIKE '%s3cret%'") == 0, table
+
+
+def test_an_error_in_the_warehouses_log_rolls_back(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", ADD, stop_before="cutover", skip_rehearsal=True)
+    warehouse.one("SELECT _wh.log_error('something is wrong', jsonb_build_object('template', %s::text))", TEMPLATE)
+    assert not run.try_stage("cutover")
+    assert run.error is not None
+    assert "something is wrong" in run.error.message
+    run.finish()
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    nothing_is_left(warehouse)
+
+
+def test_a_removed_column_of_a_tenant_that_was_left_out_goes_in_a_second_run(
+    warehouse: Warehouse, change: Change
+) -> None:
+    remove = {"template": TEMPLATE, "column": "store"}
+    landed(change("warehouse_remove_column", {**remove, "tenants": ["landb"]}))
+    assert columns(warehouse, f"public.{TEMPLATE}") == [c for c in OLD if c != "store"]
+    with_it = (
+        "SELECT count(*) FROM pg_attribute WHERE attname = 'store' AND NOT attisdropped"
+        " AND attrelid IN (SELECT part_oid FROM _wh.parts_of(%s))"
+    )
+    assert warehouse.one(with_it, TEMPLATE) == DAYS + 2
+    warehouse.one("SELECT _wh.update_mv_by_template(%s, 'bistro-prod', 'bistro')", TEMPLATE)
+    landed(change("warehouse_remove_column", remove))
+    assert warehouse.one(with_it, TEMPLATE) == 0
+    assert warehouse.one("SELECT count(*) FROM _wh.adapted") == 0
     nothing_is_left(warehouse)

@@ -216,7 +216,9 @@ def _names(description: str, **more: Any) -> Field:
 
 _TABLE, _COLUMN = Field("table"), Field("column")
 _TEMPLATE = {"template": Field("template"), "column": _COLUMN}
-_SOURCES = {key: Field(key) for key in ("tenants", "canary", "source_down", "skip_at_most", "source_pause_s")}
+_SOURCES = {
+    key: Field(key) for key in ("strategy", "tenants", "canary", "source_down", "skip_at_most", "source_pause_s")
+}
 PROCEDURES: dict[str, Procedure] = {
     p.name: p
     for p in (

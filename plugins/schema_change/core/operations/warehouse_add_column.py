@@ -14,6 +14,7 @@ from schema_change.core.fields import Identifier
 from schema_change.core.operations.add_column import AddColumn
 from schema_change.core.operations.base import PlanContext, Planned, checked
 from schema_change.core.operations.create_index import CreateIndex
+from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.sqltext.expression import normalise_type, parse_expression
 from schema_change.core.warehouse.operation import Reshaped, WarehouseOperation
 from schema_change.core.warehouse.template import Template, Tenant
@@ -78,6 +79,10 @@ class WarehouseAddColumn(WarehouseOperation):
         given = "the sources' values where they still have them, else " if self.history_from is not None else ""
         notice = f"rows of finished years get {given}{self.default or 'NULL'}"
         return Reshaped(new, tuple(years), fallback=fallback, history_from=self.history_from, notices=(notice,))
+
+    def column_change(self) -> ColumnChange:
+        """Return what a rebuild in place does to the column of yearly tables."""
+        return ColumnChange("add", checked(normalise_type, self.type, "type"), self._fallback(), index=self.index)
 
     def _fallback(self) -> str | None:
         """Return the default, which the public view shows for tenants that were left out too. Raises PlanError."""

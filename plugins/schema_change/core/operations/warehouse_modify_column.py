@@ -15,6 +15,7 @@ from schema_change.core.names import Table, hashed_name, quote
 from schema_change.core.operations.add_column import AddColumn
 from schema_change.core.operations.base import PlanContext, checked
 from schema_change.core.recipes.carried import alter
+from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.sqltext.expression import normalise_type, parse_expression
 from schema_change.core.warehouse.operation import Reshaped, WarehouseOperation
 from schema_change.core.warehouse.template import Template, Tenant
@@ -68,6 +69,12 @@ class WarehouseModifyColumn(WarehouseOperation):
             new_year_columns={self.column: beside},
             notices=tuple(self._notices_of(template)),
         )
+
+    def column_change(self) -> ColumnChange:
+        """Return what a rebuild in place does to the column of yearly tables."""
+        using = checked(parse_expression, self.using, "using").text if self.using else None
+        hidden = hashed_name("schema_change_old", self.column)
+        return ColumnChange("modify", checked(normalise_type, self.type, "type"), using, hidden)
 
     def _notices_of(self, template: Template) -> Iterator[str]:
         if template.indexes_on(self.column):

@@ -13,6 +13,7 @@ from schema_change.core.fields import Identifier
 from schema_change.core.names import hashed_name
 from schema_change.core.operations.base import PlanContext
 from schema_change.core.operations.drop_column import DropColumn
+from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.warehouse.operation import Reshaped, WarehouseOperation
 from schema_change.core.warehouse.template import Template, Tenant
 
@@ -40,7 +41,7 @@ class WarehouseRemoveColumn(WarehouseOperation):
 
     def lacks(self, tenant: Tenant, template: Template) -> bool:
         """Tell whether a tenant has the column still."""
-        return self.column in tenant.types
+        return self.column in tenant.types or self.column in tenant.adapted
 
     def reshape(self, template: Template, catalog: Catalog, context: PlanContext) -> Reshaped:
         """Return the template without the column, which is hidden in yearly tables and dropped in contract."""
@@ -54,3 +55,7 @@ class WarehouseRemoveColumn(WarehouseOperation):
         # Until contract the old views, which a refresh may make anew, find it under the name it has then.
         hidden = {self.column: hashed_name("schema_change_dropped", self.column)}
         return Reshaped(new, years, old_year_columns=hidden)
+
+    def column_change(self) -> ColumnChange:
+        """Return what a rebuild in place does to the column of yearly tables."""
+        return ColumnChange("remove", hidden=hashed_name("schema_change_dropped", self.column))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from psycopg import sql
 
-from schema_change.core.model import Backfill, Batch, LockMode, NewRows, Phase, Step
+from schema_change.core.model import Backfill, Batch, Expectation, LockMode, NewRows, Phase, Step
 from schema_change.core.names import Table
 from schema_change.core.recipes import raw, text
 from schema_change.core.warehouse.template import Template
@@ -38,6 +38,29 @@ _DROP = (
     "UPDATE _wh.change_work SET dropped_at ="
     " _wh.drop_work(change_work.template_name, change_work.schema_name, change_work.day) WHERE "
 )
+
+
+def expectations(change: Beside) -> tuple[Expectation, ...]:
+    """Return what the public view must look like afterwards."""
+    view = change.old.view
+    columns = [name for name, _ in change.new.columns]
+    schemas = [tenant.schema for tenant in change.old.tenants]
+    return (
+        Expectation(
+            view,
+            "expect_table_columns_to_match_ordered_list",
+            {"column_list": [*columns, "schema_name"]},
+            "columns_of_the_template",
+            notes="the columns are the template's, in its order",
+        ),
+        Expectation(
+            view,
+            "expect_column_distinct_values_to_be_in_set",
+            {"column": "schema_name", "value_set": schemas},
+            "rows_of_known_tenants",
+            notes="every row is of one of the tenants",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +115,13 @@ def begin(change: Beside) -> Step:
         "skip_at_most": change.skip_at_most,
         "source_pause_s": change.source_pause_s,
     }
-    pairs = sql.SQL(", ").join(
-        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in values.items()
-    )
     return Step(
         phase=Phase.EXPAND,
         title=f"begin the change of template {change.name}",
         tables=(),
-        statements=(text(sql.SQL("SELECT _wh.begin_change({})").format(pairs)),),
-        probe=_ask("EXISTS (SELECT FROM _wh.changes WHERE template_name = {})", change.name),
-        undo=(_call("cancel_change", change.name),),
+        statements=(named_call("begin_change", values),),
+        probe=ask("EXISTS (SELECT FROM _wh.changes WHERE template_name = {})", change.name),
+        undo=(call("cancel_change", change.name),),
         lasting=False,
     )
 
@@ -109,30 +129,36 @@ def begin(change: Beside) -> Step:
 def build(change: Beside) -> Iterator[Step]:
     """Yield the backfill steps: each wave's days and history, and its check."""
     for number, schemas in enumerate(change.waves, 1):
-        for what, title in (("day", "build the days"), ("history", "fetch the history")):
-            if what == "history" and change.history_from is None:
-                continue
-            where = f"{', '.join(schemas[:6])}{' …' if len(schemas) > 6 else ''}"
-            yield _work(
-                change,
-                Phase.BACKFILL,
-                f"{title} of {change.name} for {where}",
-                pending=_ask_work(change.name, what, number, "done_at IS NULL"),
-                head=_BUILD,
-                # What a source that is away could not give is tried again by the next sweep.
-                new_rows=NewRows.SWEEP if change.source_down == "stop" else NewRows.APPLICATION,
-                at_once=_BUILT_AT_ONCE,
-                wait_for=_call("source_to_wait_for", change.name) if change.source_down == "stop" else None,
-                drain=_drop_built(change.name),
-                verb="built",
-            )
+        yield build_step(change, number, schemas, "day", undo="drop_built")
+        if change.history_from is not None:
+            yield build_step(change, number, schemas, "history")
         yield Step(
             phase=Phase.BACKFILL,
             title=f"check wave {number} of {change.name} against the days that are there",
             tables=(),
-            statements=(_call("check_wave", change.name, number),),
+            statements=(call("check_wave", change.name, number),),
             lasting=False,
         )
+
+
+def build_step(
+    change: Beside, wave: int, schemas: Sequence[str], what: Literal["day", "history"], *, undo: str | None = None
+) -> Step:
+    """Return the step that builds one kind of work of a wave; ``undo`` is what takes it back, batch by batch."""
+    where = f"{', '.join(schemas[:6])}{' …' if len(schemas) > 6 else ''}"
+    waits = change.source_down == "stop"
+    return _work(
+        Phase.BACKFILL,
+        f"{'build the days' if what == 'day' else 'fetch the history'} of {change.name} for {where}",
+        pending=_ask_work(change.name, what, wave, "done_at IS NULL"),
+        head=_BUILD,
+        # What a source that is away could not give is tried again by the next sweep.
+        new_rows=NewRows.SWEEP if waits else NewRows.APPLICATION,
+        at_once=_BUILT_AT_ONCE,
+        wait_for=call("source_to_wait_for", change.name) if waits else None,
+        drain=_by_batches(undo, change.name) if undo else None,
+        verb="built",
+    )
 
 
 def switch(change: Beside) -> Iterator[Step]:
@@ -141,8 +167,8 @@ def switch(change: Beside) -> Iterator[Step]:
         phase=Phase.CUTOVER,
         title=f"make the new views of {change.name} beside those that are read",
         tables=(),
-        statements=(_call("prepare_views", change.name),),
-        undo=(_call("drop_prepared", change.name),),
+        statements=(call("prepare_views", change.name),),
+        undo=(call("drop_prepared", change.name),),
         lasting=False,
         long=True,
     )
@@ -152,9 +178,9 @@ def switch(change: Beside) -> Iterator[Step]:
                 phase=Phase.CUTOVER,
                 title=f"let {change.old.view} read the new days of {schema}, in its old shape",
                 tables=(change.old.view,),
-                statements=(_call("read_new_days", change.name, schema),),
+                statements=(call("read_new_days", change.name, schema),),
                 lock=LockMode.ACCESS_EXCLUSIVE,
-                undo=(_call("read_old_days", change.name),),
+                undo=(call("read_old_days", change.name),),
                 undo_lock=LockMode.ACCESS_EXCLUSIVE,
                 lasting=False,
             )
@@ -162,11 +188,23 @@ def switch(change: Beside) -> Iterator[Step]:
         phase=Phase.CUTOVER,
         title=f"exchange the views of {change.name}",
         tables=change.views,
-        statements=(_call("swap", change.name),),
+        statements=(call("swap", change.name),),
         lock=LockMode.ACCESS_EXCLUSIVE,
-        probe=_ask("COALESCE((SELECT is_swapped FROM _wh.changes WHERE template_name = {}), false)", change.name),
-        undo=(_call("swap_back", change.name),),
+        probe=ask("COALESCE((SELECT is_swapped FROM _wh.changes WHERE template_name = {}), false)", change.name),
+        undo=(call("swap_back", change.name),),
         undo_lock=LockMode.ACCESS_EXCLUSIVE,
+    )
+    yield check_views(change)
+
+
+def check_views(change: Beside) -> Step:
+    """Return the last cutover step, which reads every view and the log of the warehouse."""
+    return Step(
+        phase=Phase.CUTOVER,
+        title=f"read every view of {change.name}, and the log of the warehouse",
+        tables=(),
+        statements=(call("check_views", change.name),),
+        lasting=False,
     )
 
 
@@ -176,7 +214,7 @@ def let_go(change: Beside) -> Step:
         phase=Phase.CONTRACT,
         title=f"drop the old views of {change.name}",
         tables=(),
-        statements=(_call("drop_old_views", change.name),),
+        statements=(call("drop_old_views", change.name),),
         lasting=False,
     )
 
@@ -188,7 +226,6 @@ def retire(change: Beside) -> Iterator[Step]:
         (f"drop the old days of {change.name}", "dropped_at", _DROP, "dropped"),
     ):
         yield _work(
-            change,
             Phase.CONTRACT,
             title,
             pending=_ask_work(change.name, "day", None, f"{pending} IS NULL"),
@@ -202,13 +239,12 @@ def retire(change: Beside) -> Iterator[Step]:
         phase=Phase.CONTRACT,
         title=f"finish the change of template {change.name}",
         tables=(),
-        statements=(_call("finish_change", change.name),),
+        statements=(call("finish_change", change.name),),
         lasting=False,
     )
 
 
 def _work(
-    change: Beside,
     phase: Phase,
     title: str,
     *,
@@ -247,14 +283,26 @@ def _ask_work(template: str, what: str, wave: int | None, rest: str) -> str:
     return text(sql.SQL(" AND ").join(parts))
 
 
-def _ask(condition: str, template: str) -> str:
+def ask(condition: str, template: str) -> str:
+    """Return a question of one boolean about a template, which is ``{}`` in the condition."""
     return text(sql.SQL("SELECT ") + sql.SQL(condition).format(sql.Literal(template)))
 
 
-def _call(function: str, *values: Any) -> str:
-    listed: Sequence[sql.Composable] = [sql.Literal(v) for v in values]
-    return text(sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(listed)))
+def call(function: str, *values: Any) -> str:
+    """Return the call of a function of the toolkit."""
+    return text(_call(function, map(sql.Literal, values)))
 
 
-def _drop_built(template: str) -> tuple[str, str]:
-    return text(sql.SQL("SELECT * FROM _wh.drop_built({}, ").format(sql.Literal(template))), ")"
+def named_call(function: str, values: Mapping[str, Any]) -> str:
+    """Return the call of a function of the toolkit with named arguments."""
+    pairs = (sql.SQL("{} => {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in values.items())
+    return text(_call(function, pairs))
+
+
+def _call(function: str, arguments: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(arguments))
+
+
+def _by_batches(function: str, template: str) -> tuple[str, str]:
+    head = sql.SQL("SELECT * FROM {}({}, ").format(sql.Identifier("_wh", function), sql.Literal(template))
+    return text(head), ")"

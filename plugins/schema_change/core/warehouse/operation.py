@@ -16,9 +16,10 @@ from schema_change.core.fields import Identifier
 from schema_change.core.model import Phase, Step
 from schema_change.core.names import Table
 from schema_change.core.operations.base import Operation, PlanContext, Planned
-from schema_change.core.recipes import beside
+from schema_change.core.recipes import beside, reconstruction
 from schema_change.core.recipes.beside import Beside
 from schema_change.core.recipes.dependents import shown
+from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.warehouse.template import Template, Tenant
 from schema_change.core.wording import counted
 
@@ -51,6 +52,11 @@ class WarehouseOperation(Operation):
         default=("*",),
         min_length=1,
         description="Schemas of the tenants, with * and ? as wildcards; the others keep what they have",
+    )
+    strategy: Literal["build_beside", "rebuild_in_place"] = Field(
+        default="build_beside",
+        description="Build new days beside the old ones while everybody reads, or drop and rebuild them, which nobody "
+        "can read until it is done",
     )
     canary: tuple[str, ...] = Field(
         default=(), description="Schemas whose days are built, and checked, before those of the others"
@@ -88,6 +94,8 @@ class WarehouseOperation(Operation):
         waves = self.waves(template)
         chosen = {schema for wave in waves for schema in wave}
         years = tuple(t for t in template.years if t.schema in chosen)
+        if self.strategy == "rebuild_in_place":
+            return self._in_place(catalog, context, template, waves)
         _refuse_users(catalog, template, self.removed)
         shaped = self.reshape(replace(template, years=years), _without_views(catalog, template, years), context)
         change = Beside(
@@ -118,7 +126,7 @@ class WarehouseOperation(Operation):
         return Planned(
             catalog=catalog,
             steps=steps,
-            expectations=tuple(e for part in shaped.years for e in part.expectations),
+            expectations=(*(e for part in shaped.years for e in part.expectations), *beside.expectations(change)),
             data_checks=tuple(c for part in shaped.years for c in part.data_checks),
             written=years,
             read=beside.CONFIGURATION,
@@ -129,6 +137,48 @@ class WarehouseOperation(Operation):
             touched=(template.view,),
             retired=tuple(kept for part in shaped.years for kept in part.retired),
         )
+
+    def _in_place(
+        self, catalog: Catalog, context: PlanContext, template: Template, waves: tuple[tuple[str, ...], ...]
+    ) -> Planned:
+        """Return the steps of a rebuild in place, which leaves no tenant out."""
+        if left := sorted({t.schema for t in template.tenants} - {s for wave in waves for s in wave}):
+            raise PlanError(
+                f"a rebuild in place is of every tenant, and {', '.join(left)} would be left out",
+                hint="leave out tenants:, or strategy: build_beside",
+            )
+        if self.source_down == "skip":
+            raise PlanError(
+                "source_down: skip: a rebuild in place drops the days of every tenant", hint="source_down: stop"
+            )
+        _refuse_users(catalog, template, self.removed)
+        new = self.reshape(replace(template, years=()), catalog, context).new
+        change = Beside(
+            old=template,
+            new=new,
+            column=self.changed,
+            waves=waves,
+            source_down=self.source_down,
+            source_pause_s=self.source_pause_s,
+        )
+        return Planned(
+            catalog=catalog,
+            steps=tuple(reconstruction.steps(change, self.column_change())),
+            expectations=beside.expectations(change),
+            written=template.years,
+            read=beside.CONFIGURATION,
+            filled=frozenset({(template.view, "")}),
+            data_migration=True,
+            notices=(
+                f"nobody can read {template.view} and the tenants' views from migrate until cutover is over",
+                f"{counted(template.days, 'daily view')} are dropped, and built from the sources, also by a rollback",
+            ),
+            touched=(template.view,),
+        )
+
+    @abstractmethod
+    def column_change(self) -> ColumnChange:
+        """Return what a rebuild in place does to the column of yearly tables."""
 
     def _template(self, catalog: Catalog) -> Template:
         known = catalog.templates
