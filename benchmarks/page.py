@@ -34,7 +34,7 @@ is the same thing done twice, which shows the machine's noise.
 def write(folder: Path) -> None:
     """Write the page and its plots beside ``latest.json`` in a folder."""
     works: dict[str, Work] = json.loads((folder / "latest.json").read_text("utf-8"))
-    for plot in folder.glob("B*.svg"):
+    for plot in folder.glob("[BW]*.svg"):
         plot.unlink()
     for key, work in works.items():
         _plot(key, work, folder / f"{key}.svg")

@@ -64,7 +64,12 @@ def test_every_module_of_a_work_is_found_in_the_order_of_its_keys() -> None:
     works = program.works()
     assert list(works)[:3] == ["B1", "B2", "B3"]
     assert works["B1"] is works["B2"]
-    assert list(works)[-1] == "B11"
+    assert list(works)[10:] == ["B11", "W1", "W2", "W3", "W4"]
+
+
+def test_the_warehouse_is_measured_when_it_is_named(run: Run, tmp_path: Path) -> None:
+    assert run({"B1": _one, "W1": _fails}) == 0
+    assert list(_kept(tmp_path / "results")) == ["B1"]
 
 
 def test_works_keep_what_they_gave_and_how_long_they_took(run: Run, tmp_path: Path) -> None:
