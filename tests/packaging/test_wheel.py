@@ -21,7 +21,7 @@ from schema_change.core.binaries import BIN_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "plugins" / "schema_change"
-SQL_FOLDERS = ("registry", "queries", "checks")
+SQL_FOLDERS = ("registry", "queries", "checks", "warehouse")
 CHANGE = """
 description: a test
 conn_id: target

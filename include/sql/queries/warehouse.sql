@@ -32,8 +32,8 @@ CROSS JOIN LATERAL (
 ) AS v
 CROSS JOIN LATERAL (
     SELECT
-        jsonb_agg(jsonb_build_array(p.schema_name, p.part_name) ORDER BY p.schema_name, p.part_name) FILTER (WHERE p.is_year) AS years,
-        count(*) FILTER (WHERE NOT p.is_year) AS days,
+        jsonb_agg(jsonb_build_array(p.schema_name, p.part_name) ORDER BY p.schema_name, p.part_name) FILTER (WHERE p.is_table) AS years,
+        count(*) FILTER (WHERE NOT p.is_table) AS days,
         coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows
     FROM _wh.parts_of(t.template_name) AS p
     INNER JOIN pg_class AS c ON p.part_oid = c.oid

@@ -24,8 +24,8 @@ SELECT set_config('statement_timeout', %(timeout)s, true);
 -- name: lock_template
 SELECT _wh.lock_template(%(template)s);
 
--- name: folded_years
-SELECT DISTINCT p.part_year FROM _wh.parts_of(%(template)s, %(schema)s) AS p WHERE p.is_year;
+-- name: folded
+SELECT t.part_from, t.part_until FROM _wh.tables_of(%(template)s, %(schema)s) AS t;
 
 -- name: update_day
 SELECT _wh.update_mv_by_template(%(template)s, %(tenant)s, %(schema)s, %(day)s, true, false);
@@ -35,15 +35,7 @@ SELECT _wh.update_mv_by_template(%(template)s, %(tenant)s, %(schema)s, %(day)s, 
 SELECT EXISTS (
     SELECT FROM _wh.shapes_of(%(template)s, %(schema)s) AS s
     CROSS JOIN LATERAL (SELECT to_regclass(format('%%I.%%I', s.view_schema, s.template_name)) AS oid) AS v
-    CROSS JOIN LATERAL (
-        SELECT y.part_oid FROM _wh.parts_of(s.template_name, s.schema_name) AS y WHERE y.is_year
-        UNION ALL
-        SELECT d.part_oid
-        FROM _wh.days_of(s) AS d
-        WHERE d.part_year NOT IN (
-            SELECT y.part_year FROM _wh.parts_of(s.template_name, s.schema_name) AS y WHERE y.is_year
-        )
-    ) AS p
+    CROSS JOIN LATERAL _wh.read_parts_of(s) AS p
     WHERE
         -- What is built beside gets its view at the end.
         NOT (s.shape = 'new' AND v.oid IS NULL)
@@ -80,16 +72,18 @@ SELECT
 -- name: update_public_view
 SELECT _wh.update_public_view_by_template(%(template)s);
 
--- name: parts_of_year
-SELECT count(*) FILTER (WHERE p.is_year), count(*) FILTER (WHERE NOT p.is_year)
-FROM _wh.parts_of(%(template)s, %(schema)s) AS p
-WHERE p.part_year = %(year)s;
+-- name: has_parts
+SELECT EXISTS (
+    SELECT FROM _wh.parts_of(%(template)s, %(schema)s) AS p
+    CROSS JOIN _wh.period(%(period)s) AS w
+    WHERE w.first <= p.part_from AND p.part_until <= w.until
+);
 
--- name: make_year_table
-SELECT _wh.create_combined_table_from_template_by_year(%(template)s, %(schema)s, %(year)s);
+-- name: fold
+SELECT _wh.fold(%(template)s, %(schema)s, %(period)s);
 
--- name: drop_folded_days
-SELECT _wh.drop_folded_days(%(template)s, %(schema)s, %(year)s, %(at_most)s);
+-- name: drop_folded
+SELECT _wh.drop_folded(%(template)s, %(schema)s, %(period)s, %(at_most)s);
 
 -- name: last_finished_year
 SELECT extract(YEAR FROM _wh.current_date_utc())::integer - 1;

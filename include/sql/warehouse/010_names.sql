@@ -5,6 +5,19 @@ LANGUAGE sql STABLE AS $body$
     SELECT (now() AT TIME ZONE 'UTC')::date + offset_days
 $body$;
 
+-- A year (2025) or a month (2026-03): its first day, the day behind it, and what its table's name ends with.
+CREATE OR REPLACE FUNCTION _wh.period(period text, OUT first date, OUT until date, OUT suffix text)
+LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
+BEGIN
+    IF period !~ '^[12]\d{3}(-(0[1-9]|1[0-2]))?$' THEN
+        RAISE EXCEPTION 'neither a year nor a month: %', period USING HINT = 'write 2025, or 2026-03';
+    END IF;
+    first := make_date(left(period, 4)::integer, coalesce(nullif(substr(period, 6, 2), ''), '1')::integer, 1);
+    until := first + CASE length(period) WHEN 4 THEN interval '1 year' ELSE interval '1 month' END;
+    suffix := replace(period, '-', '_');
+END
+$body$;
+
 CREATE OR REPLACE FUNCTION _wh.log_entry(level text, message text, context jsonb) RETURNS void
 LANGUAGE sql AS $body$
     INSERT INTO _wh.log (level, message, context) VALUES (level, message, coalesce(context, '{}'))

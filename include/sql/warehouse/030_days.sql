@@ -1,29 +1,47 @@
--- The parts of a template in a schema: a materialized view for each day, a table for each finished year.
+-- The parts of a template in a schema: a materialized view for each day, a table for each finished year, or for months that
+-- were folded before.
 
--- Without a schema, those of every tenant; what a change keeps beside them is left out.
+-- Without a schema, those of every tenant; what a change keeps beside them is left out. A part has the days from one, up
+-- to another that it has not.
 CREATE OR REPLACE FUNCTION _wh.parts_of(template text, in_schema text DEFAULT NULL)
-RETURNS TABLE (schema_name name, part_name name, part_oid oid, is_year boolean, part_day date, part_year integer)
+RETURNS TABLE (
+    schema_name name, part_name name, part_oid oid, is_table boolean, part_day date, part_from date, part_until date
+)
 LANGUAGE sql STABLE AS $body$
-    SELECT n.nspname, c.relname, c.oid, c.relkind <> 'm', d.day, d.year
+    SELECT n.nspname, c.relname, c.oid, c.relkind <> 'm', d.day, coalesce(d.day, p.first), coalesce(d.day + 1, p.until)
     FROM pg_class AS c
     INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
     CROSS JOIN LATERAL (SELECT substr(c.relname, length(template) + 2) AS suffix) AS s
     CROSS JOIN LATERAL (
         SELECT
             -- The day of a month that has it, whatever somebody called a view.
-            CASE WHEN s.suffix ~ '^[12]\d{3}_(0[1-9]|1[0-2])_(0[1-9]|[12]\d|3[01])$' THEN
+            CASE WHEN c.relkind = 'm' AND s.suffix ~ '^[12]\d{3}_(0[1-9]|1[0-2])_(0[1-9]|[12]\d|3[01])$' THEN
                 make_date(left(s.suffix, 4)::integer, substr(s.suffix, 6, 2)::integer, 1) + right(s.suffix, 2)::integer - 1
             END AS day,
-            CASE WHEN s.suffix ~ '^[12]\d{3}(_|$)' THEN left(s.suffix, 4)::integer END AS year
+            CASE WHEN c.relkind IN ('r', 'p') AND s.suffix ~ '^[12]\d{3}(_(0[1-9]|1[0-2]))?$' THEN
+                replace(s.suffix, '_', '-')
+            END AS period
     ) AS d
+    LEFT JOIN LATERAL _wh.period(d.period) AS p ON d.period IS NOT NULL
     WHERE
         starts_with(c.relname, template || '_')
-        AND (
-            (c.relkind = 'm' AND to_char(d.day, 'YYYY_MM_DD') = s.suffix)
-            OR (c.relkind IN ('r', 'p') AND s.suffix ~ '^[12]\d{3}$')
-        )
+        AND (d.period IS NOT NULL OR to_char(d.day, 'YYYY_MM_DD') = s.suffix)
         AND n.nspname <> 'public'
         AND CASE WHEN in_schema IS NULL THEN n.nspname !~ '^(_wh|pg_)' ELSE n.nspname = in_schema END
+$body$;
+
+-- The tables of a schema that are read: not a month's whose year has one.
+CREATE OR REPLACE FUNCTION _wh.tables_of(template text, in_schema text)
+RETURNS TABLE (schema_name name, part_name name, part_oid oid, part_from date, part_until date)
+LANGUAGE sql STABLE AS $body$
+    SELECT t.schema_name, t.part_name, t.part_oid, t.part_from, t.part_until
+    FROM _wh.parts_of(template, in_schema) AS t
+    WHERE
+        t.is_table
+        AND NOT EXISTS (
+            SELECT FROM _wh.parts_of(template, in_schema) AS l
+            WHERE l.is_table AND l.part_oid <> t.part_oid AND l.part_from <= t.part_from AND t.part_until <= l.part_until
+        )
 $body$;
 
 -- Where a day of a shape is: at the end of a change the days of the new shape are put in their places one by one.
@@ -43,17 +61,30 @@ $body$;
 
 -- The daily views of a shape.
 CREATE OR REPLACE FUNCTION _wh.days_of(s _wh.shape)
-RETURNS TABLE (schema_name name, part_name name, part_oid oid, is_year boolean, part_day date, part_year integer)
+RETURNS TABLE (schema_name name, part_name name, part_oid oid, part_day date)
 LANGUAGE sql STABLE AS $body$
-    SELECT p.* FROM _wh.parts_of(s.template_name, s.days_schema) AS p WHERE NOT p.is_year
+    SELECT p.schema_name, p.part_name, p.part_oid, p.part_day FROM _wh.parts_of(s.template_name, s.days_schema) AS p WHERE NOT p.is_table
     UNION ALL
-    SELECT p.*
+    SELECT p.schema_name, p.part_name, p.part_oid, p.part_day
     FROM _wh.parts_of(s.template_name, s.schema_name) AS p
     INNER JOIN _wh.change_work AS w
         ON
             w.template_name = s.template_name AND w.what = 'day' AND w.schema_name = s.schema_name
             AND p.part_day = w.day AND w.retired_at IS NOT NULL
-    WHERE NOT p.is_year AND s.shape = 'new'
+    WHERE NOT p.is_table AND s.shape = 'new'
+$body$;
+
+-- The parts of a shape that its view reads: tables, and the days that are in none of them.
+CREATE OR REPLACE FUNCTION _wh.read_parts_of(s _wh.shape) RETURNS TABLE (schema_name name, part_name name, part_oid oid)
+LANGUAGE sql STABLE AS $body$
+    WITH tables AS (
+        SELECT t.* FROM _wh.tables_of(s.template_name, s.schema_name) AS t
+    )
+    SELECT t.schema_name, t.part_name, t.part_oid FROM tables AS t
+    UNION ALL
+    SELECT d.schema_name, d.part_name, d.part_oid
+    FROM _wh.days_of(s) AS d
+    WHERE NOT EXISTS (SELECT FROM tables AS t WHERE t.part_from <= d.part_day AND d.part_day < t.part_until)
 $body$;
 
 CREATE OR REPLACE FUNCTION _wh.day_name(template text, day date) RETURNS name

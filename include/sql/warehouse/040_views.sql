@@ -82,26 +82,19 @@ BEGIN
 END
 $body$;
 
--- The query over all parts of a tenant. A year that has its table is read from that, and not from what is left of its
--- days; a part that has not the columns of the shape is named.
+-- The query over all parts of a tenant. A year or month that has its table is read from that, and not from what is left of
+-- its days; a part that has not the columns of the shape is named.
 CREATE OR REPLACE FUNCTION _wh.tenant_query(s _wh.shape, exclude_pattern text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
     bad text;
     body text;
 BEGIN
-    WITH years AS (
-        SELECT y.* FROM _wh.parts_of(s.template_name, s.schema_name) AS y WHERE y.is_year
-    ),
-    parts AS (
-        SELECT y.* FROM years AS y
-        UNION ALL
-        SELECT d.* FROM _wh.days_of(s) AS d WHERE d.part_year NOT IN (SELECT y.part_year FROM years AS y)
-    ),
+    WITH
     -- Hundreds of days are alike: what has the same columns is looked at once.
     alike AS (
         SELECT p.schema_name, p.part_name, p.part_oid, a.columns
-        FROM parts AS p
+        FROM _wh.read_parts_of(s) AS p
         CROSS JOIN LATERAL (
             SELECT string_agg(format('%s %s %s', a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attname) AS columns
             FROM pg_attribute AS a

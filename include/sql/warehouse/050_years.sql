@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION _wh.year_tables(template text) RETURNS TABLE (schema_
 LANGUAGE sql STABLE AS $body$
     SELECT p.schema_name, p.part_name, p.part_oid
     FROM _wh.parts_of(template) AS p
-    WHERE p.is_year
+    WHERE p.is_table
     ORDER BY p.schema_name, p.part_name
 $body$;
 
@@ -131,7 +131,9 @@ DECLARE
 BEGIN
     PERFORM _wh.refuse_change(template);
     FOR part IN
-        SELECT p.schema_name, p.part_name FROM _wh.parts_of(template) AS p WHERE NOT p.is_year AND p.part_year = target
+        SELECT p.schema_name, p.part_name
+        FROM _wh.parts_of(template) AS p
+        WHERE NOT p.is_table AND extract(YEAR FROM p.part_day) = target
     LOOP
         PERFORM _wh.drop_part(part.schema_name, part.part_name);
         dropped := dropped + 1;
@@ -140,22 +142,27 @@ BEGIN
 END
 $body$;
 
--- The days of a year that a schema has, lacks, or has in another shape than the template.
-CREATE OR REPLACE FUNCTION _wh.check_year_views(template text, schema_name text, year integer) RETURNS jsonb
+-- The days of a period (a year or a month) that a schema has, lacks, or has in another shape than the template.
+CREATE OR REPLACE FUNCTION _wh.check_period(template text, schema_name text, period text) RETURNS jsonb
 LANGUAGE sql STABLE AS $body$
     SELECT jsonb_build_object(
-        'year', year,
         'views', count(p.part_oid),
         'missing_dates', coalesce(jsonb_agg(d.day ORDER BY d.day) FILTER (WHERE p.part_oid IS NULL), '[]'),
         'other_shape', coalesce(jsonb_agg(d.day ORDER BY d.day) FILTER (WHERE s.problems <> '{}'), '[]')
     )
     FROM (
         SELECT g::date AS day
-        FROM generate_series(
-            make_date(year, 1, 1), least(make_date(year, 12, 31), _wh.current_date_utc() - 1), interval '1 day'
-        ) AS g
+        FROM _wh.period(period) AS w
+        CROSS JOIN generate_series(w.first, least(w.until, _wh.current_date_utc()) - 1, interval '1 day') AS g
     ) AS d
-    LEFT JOIN _wh.parts_of(template, schema_name) AS p ON d.day = p.part_day AND NOT p.is_year
+    LEFT JOIN LATERAL (
+        SELECT p.part_oid
+        FROM _wh.parts_of(template, schema_name) AS p
+        CROSS JOIN _wh.period(period) AS w
+        WHERE p.part_from <= d.day AND d.day < p.part_until AND p.part_until - p.part_from < w.until - w.first
+        ORDER BY p.is_table DESC
+        LIMIT 1
+    ) AS p ON true
     LEFT JOIN LATERAL (
         SELECT _wh.shape_problems(o, p.part_oid) AS problems
         FROM _wh.day_shapes_of(template, schema_name) AS o
@@ -163,30 +170,35 @@ LANGUAGE sql STABLE AS $body$
     ) AS s ON true
 $body$;
 
--- Fold a finished year's days into one table, with the template's columns and indexes; the days stay until they are
--- dropped. Refused while days are missing or of another shape.
-CREATE OR REPLACE FUNCTION _wh.create_combined_table_from_template_by_year(template text, schema_name text, year integer)
-RETURNS jsonb
+CREATE OR REPLACE FUNCTION _wh.check_year_views(template text, schema_name text, year integer) RETURNS jsonb
+LANGUAGE sql STABLE AS $body$
+    SELECT jsonb_build_object('year', year) || _wh.check_period(template, schema_name, year::text)
+$body$;
+
+-- Fold the days of a period that is over into one table, with the columns and indexes that they have; they stay until they
+-- are dropped. Refused while days are missing or of another shape.
+CREATE OR REPLACE FUNCTION _wh.fold(template text, schema_name text, period text) RETURNS jsonb
 LANGUAGE plpgsql AS $body$
 DECLARE
-    table_name name := (template || '_' || year)::name;
-    checked jsonb := _wh.check_year_views(template, schema_name, year);
+    w record := _wh.period(period);
+    table_name name := (template || '_' || w.suffix)::name;
+    checked jsonb := _wh.check_period(template, schema_name, period);
     definitions text;
     columns text;
-    query text;
+    body text;
     statement text;
     folded bigint;
     s _wh.shape;
 BEGIN
     PERFORM _wh.refuse_change(template);
-    IF year >= extract(YEAR FROM _wh.current_date_utc()) THEN
-        RAISE EXCEPTION 'the year % is not over in UTC', year;
+    IF w.until > _wh.current_date_utc() THEN
+        RAISE EXCEPTION '% is not over in UTC', period;
     END IF;
     IF to_regclass(format('%I.%I', schema_name, table_name)) IS NOT NULL THEN
         RETURN checked || jsonb_build_object('success', true, 'created', false);
     END IF;
     IF checked -> 'missing_dates' <> '[]' OR checked -> 'other_shape' <> '[]' THEN
-        RAISE EXCEPTION 'days of % are missing or have another shape: %', year, left(checked::text, 500)
+        RAISE EXCEPTION 'days of % are missing or have another shape: %', period, left(checked::text, 500)
             USING HINT = 'bring them up to date: update_mv_window_by_template';
     END IF;
     SELECT * INTO s FROM _wh.day_shapes_of(template, schema_name);
@@ -196,15 +208,37 @@ BEGIN
     INTO definitions, columns
     FROM _wh.columns_in(s.column_definitions) AS c;
     SELECT string_agg(format('SELECT %s FROM %I.%I', columns, p.schema_name, p.part_name), ' UNION ALL ' ORDER BY p.part_name)
-    INTO query
-    FROM _wh.parts_of(template, schema_name) AS p
-    WHERE NOT p.is_year AND p.part_year = year;
+    INTO body
+    FROM _wh.folded_by(template, schema_name, period) AS p;
     EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, table_name, definitions);
-    EXECUTE format('INSERT INTO %I.%I (%s) %s', schema_name, table_name, columns, query);
+    EXECUTE format('INSERT INTO %I.%I (%s) %s', schema_name, table_name, columns, body);
     GET DIAGNOSTICS folded = ROW_COUNT;
     FOR statement IN SELECT i FROM _wh.index_statements(s, table_name) AS i LOOP
         EXECUTE statement;
     END LOOP;
     RETURN checked || jsonb_build_object('success', true, 'created', true, 'rows', folded);
 END
+$body$;
+
+-- The parts whose rows a period's table has: months that were folded before, and the days in none of them.
+CREATE OR REPLACE FUNCTION _wh.folded_by(template text, in_schema text, period text)
+RETURNS TABLE (schema_name name, part_name name)
+LANGUAGE sql STABLE AS $body$
+    WITH inside AS (
+        SELECT p.*
+        FROM _wh.parts_of(template, in_schema) AS p
+        CROSS JOIN _wh.period(period) AS w
+        WHERE w.first <= p.part_from AND p.part_until <= w.until AND p.part_until - p.part_from < w.until - w.first
+    )
+    SELECT i.schema_name, i.part_name
+    FROM inside AS i
+    WHERE NOT EXISTS (
+        SELECT FROM inside AS t WHERE t.is_table AND NOT i.is_table AND t.part_from <= i.part_day AND i.part_day < t.part_until
+    )
+$body$;
+
+CREATE OR REPLACE FUNCTION _wh.create_combined_table_from_template_by_year(template text, schema_name text, year integer)
+RETURNS jsonb
+LANGUAGE sql AS $body$
+    SELECT jsonb_build_object('year', year) || _wh.fold(template, schema_name, year::text)
 $body$;

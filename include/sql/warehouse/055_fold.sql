@@ -1,43 +1,42 @@
--- What is left of a year once it has its table.
+-- What is left of a year or a month once it has its table.
 
--- Drop daily views of a folded year in one schema, at most so many at once, because each takes several locks; return how
--- many. Refused while the year has no table, or the table lacks rows of such a day: they would be lost.
-CREATE OR REPLACE FUNCTION _wh.drop_folded_days(template text, schema_name text, year integer, at_most integer) RETURNS integer
+-- Drop the parts that a folded period has taken in, at most so many at once, because each takes several locks; return how
+-- many. Refused while the period has no table, or the table lacks rows of such a part: they would be lost.
+CREATE OR REPLACE FUNCTION _wh.drop_folded(template text, schema_name text, period text, at_most integer) RETURNS integer
 LANGUAGE plpgsql AS $body$
 DECLARE
-    days name[];
-    day name;
+    parts name[];
+    part name;
     lacking text;
 BEGIN
     PERFORM _wh.refuse_change(template);
-    IF NOT EXISTS (
-        SELECT FROM _wh.parts_of(template, schema_name) AS p WHERE p.is_year AND p.part_year = drop_folded_days.year
-    ) THEN
-        RAISE EXCEPTION 'year % of template % has no table in schema %', year, template, schema_name
-            USING HINT = 'fold it first: create_combined_table_from_template_by_year';
+    IF to_regclass(format('%I.%I', schema_name, template || '_' || (_wh.period(period)).suffix)) IS NULL THEN
+        RAISE EXCEPTION '% of template % has no table in schema %', period, template, schema_name
+            USING HINT = 'fold it first: _wh.fold';
     END IF;
-    days := ARRAY(
+    parts := ARRAY(
         SELECT p.part_name
         FROM _wh.parts_of(template, schema_name) AS p
-        WHERE NOT p.is_year AND p.part_year = drop_folded_days.year
+        CROSS JOIN _wh.period(period) AS w
+        WHERE w.first <= p.part_from AND p.part_until <= w.until AND p.part_until - p.part_from < w.until - w.first
         ORDER BY p.part_name
         LIMIT least(at_most, 50)
     );
-    lacking := _wh.not_folded(template, schema_name, year, days);
+    lacking := _wh.not_folded(template, schema_name, period, parts);
     IF lacking IS NOT NULL THEN
-        RAISE EXCEPTION 'the table of year % lacks rows of %', year, lacking
-            USING HINT = 'nothing was dropped; see where the table comes from, and fold the year anew without it';
+        RAISE EXCEPTION 'the table of % lacks rows of %', period, lacking
+            USING HINT = 'nothing was dropped; see where the table comes from, and fold anew without it';
     END IF;
-    FOREACH day IN ARRAY days LOOP
-        PERFORM _wh.drop_part(schema_name, day);
+    FOREACH part IN ARRAY parts LOOP
+        PERFORM _wh.drop_part(schema_name, part);
     END LOOP;
-    RETURN cardinality(days);
+    RETURN cardinality(parts);
 END
 $body$;
 
--- The daily views, as a list, that have rows which their year's table has not, by the template's key or else by all its
+-- The parts, as a list, that have rows which their period's table has not, by the template's key or else by all its
 -- columns; NULL when there is none.
-CREATE OR REPLACE FUNCTION _wh.not_folded(template text, schema_name text, year integer, days name[]) RETURNS text
+CREATE OR REPLACE FUNCTION _wh.not_folded(template text, schema_name text, period text, taken_in name[]) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 DECLARE
     wanted _wh.mv_templates := _wh.template_of(template);
@@ -60,13 +59,13 @@ BEGIN
     ), same);
     SELECT string_agg(format('SELECT %L AS part, %s FROM %I.%I', d, columns, schema_name, d), ' UNION ALL ')
     INTO parts
-    FROM unnest(days) AS d;
+    FROM unnest(taken_in) AS d;
     IF parts IS NULL THEN
         RETURN NULL;
     END IF;
     EXECUTE format(
         'SELECT string_agg(DISTINCT d.part, '', '') FROM (%s) AS d WHERE NOT EXISTS (SELECT FROM %I.%I AS y WHERE %s)',
-        parts, schema_name, template || '_' || year, same
+        parts, schema_name, template || '_' || (_wh.period(period)).suffix, same
     ) INTO lacking;
     RETURN lacking;
 END

@@ -41,12 +41,13 @@ BEGIN
     INSERT INTO _wh.change_work (template_name, wave, what, schema_name, day)
     SELECT template, m.wave, 'day', m.schema_name, p.part_day
     FROM members AS m
-    INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND NOT p.is_year
+    INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND NOT p.is_table
     UNION ALL
     SELECT template, m.wave, 'history', m.schema_name, d::date
     FROM members AS m
-    INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND p.is_year AND p.part_year >= history_from
-    CROSS JOIN generate_series(make_date(p.part_year, 1, 1), make_date(p.part_year, 12, 31), interval '1 day') AS d;
+    CROSS JOIN LATERAL _wh.tables_of(template, m.schema_name) AS t
+    CROSS JOIN generate_series(t.part_from, t.part_until - 1, interval '1 day') AS d
+    WHERE t.part_from >= make_date(history_from, 1, 1);
     PERFORM _wh.prepare_schema(_wh.beside('new', m.schema_name))
     FROM (SELECT DISTINCT s.schema_name FROM _wh.shapes AS s WHERE s.template_name = template) AS m;
     PERFORM _wh.log_info('a change of a template begins', jsonb_build_object('template', template, 'column', column_name));
@@ -139,6 +140,12 @@ DECLARE
     after jsonb;
 BEGIN
     PERFORM _wh.create_day(s, tenant, day, NOT _wh.is_rehearsal());
+    IF s.days_schema <> s.schema_name THEN
+        -- Whoever was granted the old day may read the new one; its owner and its comment are the old one's too.
+        PERFORM _wh.give_rights(
+            _wh.rights_of(to_regclass(format('%I.%I', s.schema_name, view_name))), s.days_schema, view_name
+        );
+    END IF;
     IF _wh.is_rehearsal() THEN
         RETURN;
     END IF;
@@ -183,7 +190,11 @@ BEGIN
             UPDATE %I.%I AS y SET %I = source.%I FROM source WHERE %s AND y.%4$I IS DISTINCT FROM source.%5$I
         )
         SELECT count(*) FROM source INNER JOIN %2$I.%3$I AS y ON %6$s',
-        _wh.source_query(s, tenant, day), s.schema_name, s.template_name || '_' || to_char(day, 'YYYY'),
+        _wh.source_query(s, tenant, day), s.schema_name,
+        (
+            SELECT t.part_name FROM _wh.tables_of(s.template_name, s.schema_name) AS t
+            WHERE t.part_from <= day AND day < t.part_until
+        ),
         coalesce(s.year_columns ->> changed_column, changed_column), changed_column, same
     ) INTO found;
     RETURN found;
@@ -285,8 +296,11 @@ CREATE OR REPLACE FUNCTION _wh.read_new_days(template text, of_schema text) RETU
 LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM _wh.lock_template(template);
+    IF to_regclass(format('public.%I', template)) IS NULL THEN
+        RETURN;
+    END IF;
     UPDATE _wh.changes AS c
-    SET public_query = coalesce(c.public_query, rtrim(pg_get_viewdef(to_regclass(format('public.%I', template))), ';'))
+    SET public_query = coalesce(c.public_query, _wh.definition_of(to_regclass(format('public.%I', template))))
     WHERE c.template_name = template;
     INSERT INTO _wh.early_readers (template_name, schema_name) VALUES (template, of_schema) ON CONFLICT DO NOTHING;
     PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions, 'early'));
@@ -582,7 +596,7 @@ BEGIN
         SELECT s.schema_name, p.part_day
         FROM _wh.shapes AS s
         CROSS JOIN LATERAL _wh.parts_of(template, s.days_schema) AS p
-        WHERE s.template_name = template AND s.shape = 'new' AND s.days_schema <> s.schema_name AND NOT p.is_year
+        WHERE s.template_name = template AND s.shape = 'new' AND s.days_schema <> s.schema_name AND NOT p.is_table
     LOOP
         PERFORM _wh.retire_work(template, x.schema_name, x.part_day);
         PERFORM _wh.drop_work(template, x.schema_name, x.part_day);
@@ -692,7 +706,7 @@ DECLARE
     query text;
 BEGIN
     WITH sources AS (
-        SELECT p.schema_name, p.part_oid AS oid FROM _wh.parts_of(template) AS p WHERE p.is_year AND only_years
+        SELECT p.schema_name, p.part_oid AS oid FROM _wh.parts_of(template) AS p WHERE p.is_table AND only_years
         UNION ALL
         SELECT v.name, to_regclass(format('%I.%I', v.name, template))
         FROM _wh.schemas_of(template) AS v (name)

@@ -46,8 +46,8 @@ BEGIN
     SELECT template, w.wave, 'day', m.schema_name, p.part_day
     FROM jsonb_array_elements(waves) WITH ORDINALITY AS w (schemas, wave)
     CROSS JOIN jsonb_array_elements_text(w.schemas) AS m (schema_name)
-    INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND NOT p.is_year;
-    FOR part IN SELECT p.schema_name, p.part_name FROM _wh.parts_of(template) AS p WHERE NOT p.is_year LOOP
+    INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND NOT p.is_table;
+    FOR part IN SELECT p.schema_name, p.part_name FROM _wh.parts_of(template) AS p WHERE NOT p.is_table LOOP
         PERFORM _wh.drop_part(part.schema_name, part.part_name);
     END LOOP;
     INSERT INTO _wh.changes (

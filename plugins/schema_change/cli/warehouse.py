@@ -47,9 +47,9 @@ def refresh(arguments: argparse.Namespace) -> int:
 
 
 def fold(arguments: argparse.Namespace) -> int:
-    """Fold a finished year of every member, or of those asked for; return 1 when one could not be."""
+    """Fold a finished year or month of every member, or of those asked for; return 1 when one could not be."""
     with flags.target_of(arguments).connect("warehouse") as connection:
-        return _each(connection, arguments, lambda member: upkeep.fold(connection, member, arguments.year))
+        return _each(connection, arguments, lambda member: upkeep.fold(connection, member, arguments.period))
 
 
 def emergency(arguments: argparse.Namespace) -> int:
@@ -120,7 +120,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ("install", install, "make or upgrade schema _wh in one transaction"),
         ("verify", verify, "compare schema _wh with what this release makes; writes nothing"),
         ("refresh", refresh, "bring the last days, in UTC, of every tenant up to date"),
-        ("fold", fold, "make one table of a finished year's days, and drop these"),
+        ("fold", fold, "make one table of a finished year's or month's days, and drop these"),
         ("emergency", emergency, "restore public access to yearly tables or healthy tenants at once"),
         ("normal", normal, "let the public view read everything again"),
         ("check", check, "ask every tenant's source whether it answers"),
@@ -132,9 +132,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     found["refresh"].add_argument(
         "--days", type=_positive, default=2, metavar="N", help="how many, today is one; default: %(default)s"
     )
-    found["fold"].add_argument(
-        "--year", type=_positive, required=True, metavar="YYYY", help="a year that is over in UTC"
-    )
+    period = found["fold"].add_mutually_exclusive_group(required=True)
+    for flag, what in (("--year", "YYYY"), ("--month", "YYYY-MM")):
+        period.add_argument(flag, dest="period", metavar=what, help=f"a {flag[2:]} that is over in UTC")
     for name in ("refresh", "fold"):
         found[name].add_argument("--template", action="append", metavar="T", help="this one; can be repeated")
         found[name].add_argument("--schema", action="append", metavar="S", help="this tenant; can be repeated")

@@ -101,7 +101,7 @@ class WarehouseFoldOperator(_MemberOperator):
         """Fold it, and drop its days."""
         with task_errors(), target_of(self.conn_id).connect("warehouse") as connection:
             year = context["params"]["year"] or upkeep.last_finished_year(connection)
-            done = upkeep.fold(connection, self.member, year)
+            done = upkeep.fold(connection, self.member, str(year))
         self.log.info("%s", done)
         return str(done)
 

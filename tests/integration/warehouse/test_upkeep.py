@@ -14,10 +14,10 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ConfigurationError, ExecutionError, LockNotAvailable
 from schema_change.core.warehouse import upkeep
 from schema_change.core.warehouse.upkeep import Member
-from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse, empty, sources, warehouse
+from tests.integration.warehouse.conftest import OLDEST_IS_SLOW
+from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
-__all__ = ["empty", "sources", "warehouse"]
-
+pytestmark = OLDEST_IS_SLOW
 DAYS = (TODAY - FIRST).days + 1
 YEAR = TODAY.year
 LANDB = Member(TEMPLATE, "landb-prod", "landb")
@@ -190,7 +190,7 @@ def test_both_shapes_are_kept_while_the_template_changes(warehouse: Warehouse, s
     assert warehouse.one(VIEWS, "_wh_new_landb", f"{TEMPLATE}_{tomorrow:%Y_%m_%d}") == 1
     assert not upkeep.refresh(session, LANDB, TODAY, tomorrow).is_view_new
     with pytest.raises(ExecutionError, match="is being changed"):
-        upkeep.fold(session, LANDB, YEAR - 1)
+        upkeep.fold(session, LANDB, str(YEAR - 1))
 
 
 @pytest.fixture
@@ -216,14 +216,14 @@ def test_a_year_is_folded_and_its_days_go_in_batches(empty: Warehouse, last_year
     upkeep.refresh(session, LANDB, FIRST, TODAY)
     before = empty.one(f"SELECT count(*) FROM public.{TEMPLATE}")
     with pytest.raises(psycopg.errors.RaiseException, match="has no table in schema landb"):
-        empty.one("SELECT _wh.drop_folded_days(%s, 'landb', %s, 50)", TEMPLATE, year)
-    done = upkeep.fold(session, LANDB, year)
+        empty.one("SELECT _wh.drop_folded(%s, 'landb', %s, 50)", TEMPLATE, str(year))
+    done = upkeep.fold(session, LANDB, str(year))
     assert (done.rows, done.dropped) == (12, last_year)
     assert empty.one(VIEWS, "landb", f"{TEMPLATE}_{year}") == 0
     assert empty.one(VIEWS, "landb", f"{TEMPLATE}_{YEAR}") == DAYS
     assert empty.one(f"SELECT count(*) FROM landb.{TEMPLATE}_{year}") == 12
     assert empty.one(f"SELECT count(*) FROM public.{TEMPLATE}") == before
-    again = upkeep.fold(session, LANDB, year)
+    again = upkeep.fold(session, LANDB, str(year))
     assert (again.rows, again.dropped) == (None, 0)
 
 
@@ -231,10 +231,32 @@ def test_a_fold_goes_on_where_it_was_interrupted(empty: Warehouse, last_year: in
     year = YEAR - 1
     empty.one("SELECT _wh.create_combined_table_from_template_by_year(%s, 'landb', %s)", TEMPLATE, year)
     empty.one("SELECT _wh.update_tenant_union_view_by_template(%s, 'landb')", TEMPLATE)
-    assert empty.one("SELECT _wh.drop_folded_days(%s, 'landb', %s, 1000)", TEMPLATE, year) == 50
-    done = upkeep.fold(session, LANDB, year)
+    assert empty.one("SELECT _wh.drop_folded(%s, 'landb', %s, 1000)", TEMPLATE, str(year)) == 50
+    done = upkeep.fold(session, LANDB, str(year))
     assert (done.rows, done.dropped) == (None, last_year - 50)
     assert empty.one(f"SELECT count(*) FROM landb.{TEMPLATE}") == 12
+
+
+def test_months_are_folded_and_then_their_year(empty: Warehouse, last_year: int, session: Connection) -> None:
+    year = YEAR - 1
+    upkeep.refresh(session, LANDB, FIRST, TODAY)
+    before = empty.one(f"SELECT count(*) FROM public.{TEMPLATE}")
+    for month, days in (("01", 31), ("03", 31)):
+        done = upkeep.fold(session, LANDB, f"{year}-{month}")
+        assert (done.rows, done.dropped) == (1, days)
+    assert empty.one(VIEWS, "landb", f"{TEMPLATE}_{year}") == last_year - 62
+    assert empty.one(f"SELECT count(*) FROM public.{TEMPLATE}") == before
+    # What is folded is not made again, and a column of the template is added to it as to a year.
+    assert upkeep.refresh(session, LANDB, dt.date(year, 1, 30), dt.date(year, 2, 1)).folded == 2
+    added = empty.one("SELECT _wh.add_column_to_yearly_tables_by_template(%s, 'note', 'text')", TEMPLATE)
+    assert added["success_count"] == 2
+    done = upkeep.fold(session, LANDB, str(year))
+    assert (done.rows, done.dropped) == (12, last_year - 62 + 2)
+    assert empty.one(f"SELECT count(*) FROM public.{TEMPLATE}") == before
+    with pytest.raises(ExecutionError, match="is not over in UTC"):
+        upkeep.fold(session, LANDB, f"{TODAY:%Y-%m}")
+    with pytest.raises(ExecutionError, match="neither a year nor a month: 2025-13"):
+        upkeep.fold(session, LANDB, "2025-13")
 
 
 @pytest.mark.parametrize("key", [True, False])
@@ -247,16 +269,16 @@ def test_no_day_goes_whose_rows_the_table_lacks(
     empty.one("SELECT _wh.create_combined_table_from_template_by_year(%s, 'landb', %s)", TEMPLATE, year)
     empty.session.execute(f"DELETE FROM landb.{TEMPLATE}_{year} WHERE id = 1001".encode())
     with pytest.raises(ExecutionError, match=f"lacks rows of {TEMPLATE}_{year}_01_05"):
-        upkeep.fold(session, LANDB, year)
+        upkeep.fold(session, LANDB, str(year))
     assert empty.one(VIEWS, "landb", f"{TEMPLATE}_{year}") == last_year
 
 
 def test_a_year_with_missing_days_is_not_folded(empty: Warehouse, session: Connection) -> None:
     empty.one("SELECT _wh.create_mv_from_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 1))", TEMPLATE, YEAR - 1)
     with pytest.raises(ExecutionError, match=f"{YEAR - 1} could not be folded: days of {YEAR - 1} are missing"):
-        upkeep.fold(session, LANDB, YEAR - 1)
+        upkeep.fold(session, LANDB, str(YEAR - 1))
     assert empty.one(VIEWS, "landb", f"{TEMPLATE}_{YEAR - 1}") == 1
-    assert not upkeep.fold(session, LANDB, YEAR - 2).is_there
+    assert not upkeep.fold(session, LANDB, str(YEAR - 2)).is_there
 
 
 def test_yearly_tables_only_until_everything_again(warehouse: Warehouse, session: Connection) -> None:
@@ -331,7 +353,7 @@ def test_the_commands(warehouse: Warehouse, target: Target, capsys: pytest.Captu
     assert main(["warehouse", "refresh", "--template", TEMPLATE, *where(target)]) == 0
     assert warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}") == before + 2
     assert main(["warehouse", "fold", "--year", str(YEAR - 1), *where(target)]) == 0
-    assert f"landb.{TEMPLATE}: {YEAR - 1} already has its table, 0 daily views dropped" in capsys.readouterr().out
+    assert f"landb.{TEMPLATE}: {YEAR - 1} already has its table, 0 parts dropped" in capsys.readouterr().out
     assert main(["warehouse", "fold", "--year", str(YEAR), *where(target)]) == 1
     assert "is not over in UTC" in capsys.readouterr().err
     assert main(["warehouse", "refresh", "--schema", "nobody", *where(target)]) == 2

@@ -97,7 +97,7 @@ def test_what_a_later_try_can_mend_is_left_to_airflow(
 def test_the_last_year_is_folded_unless_one_is_named(
     year: int | None, folded: int, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "fold", lambda connection, member, year: Folded(member, year, 1204, 365))
+    monkeypatch.setattr(upkeep, "fold", lambda connection, member, period: Folded(member, period, 1204, 365))
     monkeypatch.setattr(upkeep, "last_finished_year", lambda connection: 2025)
     context["params"] = {"year": year}
     said = WarehouseFoldOperator(task_id="fold", **ARGUMENTS).execute(context)

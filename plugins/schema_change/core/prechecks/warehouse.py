@@ -50,7 +50,7 @@ def lock_capacity(context: CheckContext) -> Answer:
     if not _chosen(context):
         return _NOT_ONE
     if found:
-        remedy = "raise it and restart the server, or fold finished years: schema-change warehouse fold"
+        remedy = "raise it and restart the server, or fold finished years and months: schema-change warehouse fold"
         return Answer("warn", "; ".join(found), remedy)
     return Answer("pass", f"room for {_READERS} readers of everything")
 

@@ -40,7 +40,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What was brought up to date; days of a year that has its table are left as they are and counted in ``folded``."""
+    """What was brought up to date; days whose year or month has its table are left alone, and counted in ``folded``."""
 
     member: Member
     days: int
@@ -50,7 +50,7 @@ class Refreshed:
 
     def __str__(self) -> str:
         more = (
-            f", {counted(self.folded, 'day')} of finished years left as they are" if self.folded else "",
+            f", {counted(self.folded, 'day')} that are in tables left as they are" if self.folded else "",
             ", the tenant's view reads new parts" if self.is_view_new else "",
             ", the public view reads the tenant" if self.is_public_view_new else "",
         )
@@ -59,19 +59,19 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What became of a year; ``rows`` is None unless its table was made just now."""
+    """What became of a year or a month; ``rows`` is None unless its table was made just now."""
 
     member: Member
-    year: int
+    period: str
     rows: int | None
     dropped: int
     is_there: bool = True
 
     def __str__(self) -> str:
         if not self.is_there:
-            return f"{self.member}: {self.year} has no days to fold"
+            return f"{self.member}: {self.period} has no days to fold"
         made = "already has its table" if self.rows is None else f"folded into a table of {counted(self.rows, 'row')}"
-        return f"{self.member}: {self.year} {made}, {counted(self.dropped, 'daily view')} dropped"
+        return f"{self.member}: {self.period} {made}, {counted(self.dropped, 'part')} dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def refresh(connection: Connection, member: Member, first: dt.date, last: dt.dat
     where = {"template": member.template, "tenant": member.tenant, "schema": member.schema}
     failures: list[tuple[str, psycopg.Error]] = []
     with _explained(str(member)):
-        years = {year for (year,) in _rows(connection, "folded_years", **where)}
-    wanted = [day for day in days if day.year not in years]
+        folded = list(_rows(connection, "folded", **where))
+    wanted = [day for day in days if not any(first <= day < until for first, until in folded)]
     for day in wanted:
         with _kept(connection, failures, str(day)), _holding(connection, member.template):
             _one(connection, "update_day", **where, day=day)
@@ -142,28 +142,28 @@ def refresh(connection: Connection, member: Member, first: dt.date, last: dt.dat
     return Refreshed(member, len(wanted), len(days) - len(wanted), is_view_new, is_public_view_new)
 
 
-def fold(connection: Connection, member: Member, year: int) -> Folded:
-    """Make the table of a finished year, let the tenant's view read it alone, then drop the year's daily views.
+def fold(connection: Connection, member: Member, period: str) -> Folded:
+    """Make the table of a year (2025) or a month (2026-03), let the tenant's view read it, then drop what it took in.
 
     Can be repeated: it goes on where it was interrupted. Raises ExecutionError, for example when days are missing.
     """
-    where = {"template": member.template, "schema": member.schema, "year": year}
+    where = {"template": member.template, "schema": member.schema, "period": period}
     rows, dropped = None, 0
-    with _explained(f"{member}: {year} could not be folded"):
-        if _row(connection, "parts_of_year", **where) == (0, 0):
-            return Folded(member, year, None, 0, is_there=False)
+    with _explained(f"{member}: {period} could not be folded"):
+        if not _one(connection, "has_parts", **where):
+            return Folded(member, period, None, 0, is_there=False)
         with _holding(connection, member.template):
-            made = _one(connection, "make_year_table", **where)
+            made = _one(connection, "fold", **where)
             rows = made.get("rows")
         # By itself, so that a reader who is in the way does not cost the table.
         with _holding(connection, member.template):
             _one(connection, "update_tenant_view", **where)
         while True:
             with _holding(connection, member.template):
-                batch = _one(connection, "drop_folded_days", **where, at_most=_DROPPED_AT_ONCE)
+                batch = _one(connection, "drop_folded", **where, at_most=_DROPPED_AT_ONCE)
             dropped += batch
             if batch < _DROPPED_AT_ONCE:
-                return Folded(member, year, rows, dropped)
+                return Folded(member, period, rows, dropped)
 
 
 def emergency(connection: Connection, template: str, *, only_years: bool, schemas: Sequence[str] = ()) -> None:
