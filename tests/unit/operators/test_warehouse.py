@@ -101,7 +101,7 @@ def test_the_last_year_is_folded_unless_one_is_named(
     monkeypatch.setattr(upkeep, "last_finished_year", lambda connection: 2025)
     context["params"] = {"year": year}
     said = WarehouseFoldOperator(task_id="fold", **ARGUMENTS).execute(context)
-    assert said == f"landb.food: {folded} folded into a table of 1,204 rows, 365 daily views dropped"
+    assert said == f"landb.food: {folded} folded into a table of 1,204 rows, 365 parts dropped"
 
 
 @pytest.mark.parametrize(
