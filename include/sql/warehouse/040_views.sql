@@ -66,6 +66,12 @@ LANGUAGE sql STABLE AS $body$
     WHERE c.oid = relation
 $body$;
 
+-- A view's query as it is made again, whoever asks.
+CREATE OR REPLACE FUNCTION _wh.definition_of(view regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $body$
+    SELECT rtrim(pg_get_viewdef(view), ';')
+$body$;
+
 -- Carry out what rights_of has said, for another relation; a column that is not there any more is left out.
 CREATE OR REPLACE FUNCTION _wh.give_rights(rights text[], in_schema text, relation text) RETURNS void
 LANGUAGE plpgsql AS $body$

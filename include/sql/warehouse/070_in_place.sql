@@ -65,12 +65,6 @@ BEGIN
 END
 $body$;
 
--- A view's query as it is made again, whoever asks.
-CREATE OR REPLACE FUNCTION _wh.definition_of(view regclass) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog AS $body$
-    SELECT rtrim(pg_get_viewdef(view), ';')
-$body$;
-
 -- Change a column of one yearly table so that it can be changed back.
 CREATE OR REPLACE FUNCTION _wh.change_year(
     in_schema text, year_table text, kind text, column_name text, new_type text, value text, hidden_name text

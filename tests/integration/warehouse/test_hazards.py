@@ -314,3 +314,58 @@ def test_what_is_checked_before_a_change(warehouse: Warehouse, change: Change) -
     other = change("warehouse_add_column", {**ADD, "tenants": ["nobody*"]}, stop_before="approve")
     assert isinstance(other.error, PlanError)
     assert "no tenant of template foodlogstats is called nobody*" in other.error.message
+
+
+def test_views_that_are_made_meanwhile_are_not_lost_in_a_rollback(warehouse: Warehouse, change: Change) -> None:
+    run = change("warehouse_add_column", ADD, stop_before="contract", skip_rehearsal=True)
+    session = warehouse.session
+    session.execute(f"CREATE VIEW public.both AS SELECT id FROM public.{TEMPLATE}".encode())
+    session.execute("GRANT SELECT ON public.both TO wh_read")
+    session.execute(f"CREATE VIEW public.of_new AS SELECT waste_category FROM public.{TEMPLATE}".encode())
+    run.finish()
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    assert columns(warehouse, "public.both") == ["id"]
+    assert warehouse.one("SELECT has_table_privilege('wh_read', 'public.both', 'SELECT')") is True
+    logged = warehouse.one("SELECT context FROM _wh.log WHERE message = 'a view was dropped that needs the new shape'")
+    assert (logged["schema"], logged["view"]) == ("public", "of_new")
+    assert "waste_category" in logged["definition"]
+    assert warehouse.one("SELECT count(*) FROM _wh.changes") == 0
+    # That somebody made views of it meanwhile is not as it was before, and said.
+    assert 'public."both"' in str(warehouse.one("SELECT error FROM schema_change.run"))
+
+
+def test_two_templates_are_changed_at_the_same_time(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute(
+        "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"
+        " SELECT 'sales', query_template, column_definitions, indexes FROM _wh.mv_templates"
+    )
+    for tenant, schema in TENANTS.items():
+        warehouse.one("SELECT _wh.update_mv_by_template('sales', %s, %s)", tenant, schema)
+    warehouse.one("SELECT _wh.update_public_view_by_template('sales')")
+    session = warehouse.session
+    session.execute("CREATE VIEW public.of_sales AS SELECT id FROM public.sales")
+    run = change("warehouse_add_column", ADD, stop_before="contract", skip_rehearsal=True)
+    query, definitions, indexes = (
+        warehouse.one(f"SELECT {name} FROM _wh.mv_templates WHERE template_name = 'sales'")
+        for name in ("query_template", "column_definitions", "indexes")
+    )
+    more = query.replace("l.logged_time\n", "l.logged_time, l.waste_category\n"), f"{definitions}, waste_category text"
+    begin = "SELECT _wh.begin_change('sales', 'waste_category', %s, %s, %s, '[[\"bistro\", \"landb\"]]')"
+    session.execute(begin, [*more, indexes])
+    session.execute(
+        "UPDATE _wh.change_work AS w SET done_at = b.done_at"
+        " FROM _wh.change_work AS o CROSS JOIN LATERAL _wh.build_work('sales', 'day', o.schema_name, o.day) AS b"
+        " WHERE o.template_name = 'sales' AND w.template_name = 'sales' AND w.schema_name = o.schema_name"
+    )
+    for step in ("prepare_views", "swap"):
+        warehouse.one(f"SELECT _wh.{step}('sales')")
+    run.finish()
+    assert columns(warehouse, f"public.{TEMPLATE}") == OLD
+    assert columns(warehouse, "public.sales") == [*OLD[:-1], "waste_category", "schema_name"]
+    for step in ("swap_back", "drop_prepared"):
+        warehouse.one(f"SELECT _wh.{step}('sales')")
+    assert warehouse.one("SELECT dropped FROM _wh.drop_built('sales', 50)") == len(TENANTS)
+    warehouse.one("SELECT _wh.cancel_change('sales')")
+    assert columns(warehouse, "public.sales") == OLD
+    assert columns(warehouse, "public.of_sales") == ["id"]
+    nothing_is_left(warehouse)

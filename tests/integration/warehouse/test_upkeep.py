@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import shlex
 import threading
 from collections.abc import Iterator
 
@@ -14,6 +16,7 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import ConfigurationError, ExecutionError, LockNotAvailable
 from schema_change.core.warehouse import upkeep
 from schema_change.core.warehouse.upkeep import Member
+from tests.airflow_home import ROOT
 from tests.integration.warehouse.conftest import OLDEST_IS_SLOW
 from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
@@ -395,3 +398,16 @@ def test_a_member_that_fails_stops_no_other(
     assert f"bistro.{TEMPLATE}: could not be brought up to date: {TODAY};" in said.err
     assert warehouse.one(f"SELECT count(*) FROM landb.{TEMPLATE}") == before + 1
     assert set(TENANTS.values()) == {"landb", "bistro"}
+
+
+@pytest.mark.parametrize("page", ["docs/cli.md", "docs/warehouse.md"])
+def test_the_commands_of_the_documentation_run(warehouse: Warehouse, target: Target, page: str) -> None:
+    p = target.parameters
+    url = f"postgresql://{p['user']}@{p['host']}:{p['port']}/{p['dbname']}"
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line) for line in re.findall(r"^schema-change (warehouse .*--target .*)$", text, re.MULTILINE)
+    ]
+    assert commands
+    for command in commands:
+        assert main([*command[:-1], url]) == 0, command

@@ -1,4 +1,4 @@
-"""A template of the warehouse built beside what readers see, and the exchange of its views (``060_change.sql``)."""
+"""A template of the warehouse built beside what readers see, and the exchange of its views (``060_build.sql`` ff.)."""
 
 from __future__ import annotations
 
