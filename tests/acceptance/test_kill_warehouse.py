@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
@@ -62,14 +63,22 @@ class Victim:
         assert self.one(f"SELECT count(*) FROM _wh.parts_of('{TEMPLATE}')") == 2 * _DAYS + 4, number
         assert self.leftovers() == [None, None, 0, None], number
 
-    def is_reconciled(self, number: int) -> None:
-        was = self.one("SELECT status FROM schema_change.run")
+    def _reconciled(self) -> bool:
+        """Let reconcile end the run; return whether it is over."""
         reconcile(
             self.request.target,
             is_over=lambda run: True,
             build=lambda run: replace(self.request, change=None, run_id=run.run_id),
             progress=lambda line: None,
         )
+        return bool(self.one("SELECT status FROM schema_change.run") in {"applied", "rolled_back", "stopped"})
+
+    def is_reconciled(self, number: int) -> None:
+        was = self.one("SELECT status FROM schema_change.run")
+        # What the killed session was at goes on in the server for a moment; its lock is not free then.
+        deadline = time.monotonic() + 20
+        while not self._reconciled() and time.monotonic() < deadline:
+            time.sleep(0.2)
         status = self.one("SELECT status FROM schema_change.run")
         if was in {"contracting", "applied"}:
             assert status == "applied", number
