@@ -22,7 +22,7 @@ SELECT set_config('lock_timeout', %(timeout)s, true);
 SELECT set_config('statement_timeout', %(timeout)s, true);
 
 -- name: lock_template
-SELECT _wh.lock_template(%(template)s);
+SELECT _wh.lock_template(%(template)s, %(shared)s);
 
 -- name: folded
 SELECT t.part_from, t.part_until FROM _wh.tables_of(%(template)s, %(schema)s) AS t;

@@ -29,7 +29,7 @@ _COMMON: dict[str, Any] = {
 _CONN_ID = "{{ params.conn_id }}"
 _NAME = "{{ task.schema }} {{ task.template_name }}"
 _TEMPLATE = r"^[a-z][a-z0-9_]{0,62}$"  # as _wh.mv_templates has it
-#: Members of one template wait for each other, so more would only hold workers.
+#: Each asks a source of its own; more would wait for each other's views, and hold workers.
 _AT_ONCE = 4
 
 _INSTALL = """

@@ -131,7 +131,7 @@ def refresh(connection: Connection, member: Member, first: dt.date, last: dt.dat
         folded = list(_rows(connection, "folded", **where))
     wanted = [day for day in days if not any(first <= day < until for first, until in folded)]
     for day in wanted:
-        with _kept(connection, failures, str(day)), _holding(connection, member.template):
+        with _kept(connection, failures, str(day)), _holding(connection, member.template, shared=True):
             _one(connection, "update_day", **where, day=day)
     is_view_new = is_public_view_new = False
     with _kept(connection, failures, "the views"):
@@ -250,13 +250,16 @@ def _update_if(connection: Connection, where: Mapping[str, Any], lacks: str, upd
 
 
 @contextlib.contextmanager
-def _holding(connection: Connection, template: str) -> Iterator[None]:
-    """Hold the template's lock for a transaction; for that one, unlike for tables, there is time."""
+def _holding(connection: Connection, template: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the template's lock for a transaction; for that one, unlike for tables, there is time.
+
+    Who makes days shares it: those of several tenants are made side by side.
+    """
     with connection.transaction():
         usual = _one(connection, "lock_timeout")
         _one(connection, "set_lock_timeout", timeout=_PATIENCE)
         try:
-            _one(connection, "lock_template", template=template)
+            _one(connection, "lock_template", template=template, shared=shared)
         except psycopg.errors.LockNotAvailable as error:
             raise LockNotAvailable(
                 f"template {template} was in use by other sessions for {_PATIENCE}",
