@@ -37,7 +37,7 @@ test: $(INSTALLED) ## Run all tests but the slow ones
 test-all: $(INSTALLED) ## Run all tests
 	@$(PYTEST)
 
-bench: $(INSTALLED) ## Measure everything side by side with what people use today (about 35 minutes)
+bench: $(INSTALLED) ## Measure everything side by side with what people use today (about half an hour)
 	@$(RUN) benchmarks
 
 lint: $(INSTALLED) ## Check style, SQL and types
