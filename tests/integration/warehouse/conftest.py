@@ -30,6 +30,12 @@ def bench(target: Target, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def change(bench: Bench, warehouse: Warehouse) -> Change:
+    return change_of(bench)
+
+
+def change_of(bench: Bench) -> Change:
+    """Return what runs one operation on the bench's database."""
+
     def run(kind: str, body: dict[str, Any], *, stop_before: str | None = None, **options: Any) -> Run:
         folder = bench.folder / "changes"
         number = len(list(folder.glob("*"))) + 1 if folder.exists() else 1

@@ -51,6 +51,21 @@ class Warehouse:
         row = self.session.execute(query.encode(), values or None).fetchone()
         return row[0] if row else None
 
+    def describe(self) -> None:
+        """Say what the template is, and how the tenants are reached."""
+        self.session.execute(
+            "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"
+            " VALUES (%s, %s, %s, %s)",
+            [TEMPLATE, QUERY.format(more=""), COLUMNS.format(more=""), INDEXES],
+        )
+        for tenant, schema in TENANTS.items():
+            p = self.sources[schema].parameters
+            self.session.execute(
+                "INSERT INTO _wh.tenant_connections (tenant_name, host, port, dbname, username, password)"
+                " VALUES (%s, %s, %s, %s, %s, 's3cret')",
+                [tenant, p["host"], int(str(p["port"])), p["dbname"], p["user"]],
+            )
+
     def build(self) -> None:
         """Make the days, the tenants' views and the public view, as the runbook does."""
         for tenant, schema in TENANTS.items():
@@ -95,19 +110,9 @@ def empty(target: Target, sources: dict[str, Target]) -> Iterator[Warehouse]:
     with target.connect("admin") as session:
         session.execute("SET search_path = public")
         install(session)
-        session.execute(
-            "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"
-            " VALUES (%s, %s, %s, %s)",
-            [TEMPLATE, QUERY.format(more=""), COLUMNS.format(more=""), INDEXES],
-        )
-        for tenant, schema in TENANTS.items():
-            p = sources[schema].parameters
-            session.execute(
-                "INSERT INTO _wh.tenant_connections (tenant_name, host, port, dbname, username, password)"
-                " VALUES (%s, %s, %s, %s, %s, 's3cret')",
-                [tenant, p["host"], int(str(p["port"])), p["dbname"], p["user"]],
-            )
-        yield Warehouse(session, sources)
+        warehouse = Warehouse(session, sources)
+        warehouse.describe()
+        yield warehouse
 
 
 @pytest.fixture

@@ -81,7 +81,12 @@ class WarehouseAddColumn(WarehouseOperation):
         return Reshaped(new, tuple(years), fallback=fallback, history_from=self.history_from, notices=(notice,))
 
     def column_change(self) -> ColumnChange:
-        """Return what a rebuild in place does to the column of yearly tables."""
+        """Return what a rebuild in place does to the column of yearly tables. Raises PlanError for history_from."""
+        if self.history_from is not None:
+            raise PlanError(
+                "history_from: a rebuild in place gives rows of finished years the default",
+                hint="leave it out, or strategy: build_beside",
+            )
         return ColumnChange("add", checked(normalise_type, self.type, "type"), self._fallback(), index=self.index)
 
     def _fallback(self) -> str | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import psycopg
+
+from schema_change.core.execution.statements import message_of
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
 from schema_change.core.warehouse.operation import WarehouseOperation
 from schema_change.core.warehouse.template import Template
@@ -19,6 +23,8 @@ def sources(context: CheckContext) -> Answer:
     chosen = _chosen(context)
     if not chosen:
         return _NOT_ONE
+    if any(template.own for _, template in chosen):
+        return _own_sources(context, [template for _, template in chosen])
     schemas = sorted({s for operation, template in chosen for wave in operation.waves(template) for s in wave})
     if unknown := [row[0] for row in context.rows("warehouse", "without_tenant", schemas=schemas)]:
         return Answer(
@@ -35,11 +41,29 @@ def sources(context: CheckContext) -> Answer:
     return Answer("warn" if len(silent) <= most else "fail", f"no answer: {enumerate_some(silent)}", remedy)
 
 
+def _own_sources(context: CheckContext, templates: Sequence[Template]) -> Answer:
+    """Fail when a source does not answer by the connections of a warehouse that has functions of its own."""
+    if not context.rows("warehouse_own", "has_dblink")[0][0]:
+        return Answer("skipped", "the warehouse's own functions ask the sources, and not by dblink")
+    owns = [template.own for template in templates if template.own is not None]
+    tenants = sorted({name for own in owns for names in own.connections.values() for name in names})
+    silent = []
+    for tenant in tenants:
+        try:
+            context.rows("warehouse_own", "answer", tenant=tenant)
+        except psycopg.Error as error:
+            silent.append(f"{tenant}: {message_of(error)}")
+    if silent:
+        return Answer("fail", f"no answer: {enumerate_some(silent)}", "see _wh.tenant_connections")
+    return Answer("pass", f"{counted(len(tenants), 'source')} answered")
+
+
 def lock_capacity(context: CheckContext) -> Answer:
     """Warn when few readers could read the public view at the same time, and say what the server would need."""
     found = []
     for _, template in _chosen(context):
-        of_a_read, per_transaction, transactions = context.rows("warehouse", "locks", template=template.name)[0]
+        file = "warehouse" if template.own is None else "warehouse_own"
+        of_a_read, per_transaction, transactions = context.rows(file, "locks", template=template.name)[0]
         room = per_transaction * transactions
         if of_a_read * _READERS > room:
             needed = math.ceil(of_a_read * _READERS / transactions)
@@ -60,7 +84,10 @@ def risks(context: CheckContext) -> Answer:
     chosen = _chosen(context)
     if not chosen:
         return _NOT_ONE
-    new_tenants, new_functions = context.rows("warehouse", "risks")[0]
+    if any(template.own for _, template in chosen):
+        new_tenants, new_functions = context.rows("warehouse_own", "new_tenants")[0][0], False
+    else:
+        new_tenants, new_functions = context.rows("warehouse", "risks")[0]
     found = [
         *([f"tenants of this week: {enumerate_some(new_tenants)}"] if new_tenants else []),
         *(["the toolkit was upgraded this week"] if new_functions else []),

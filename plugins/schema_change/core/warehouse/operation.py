@@ -16,10 +16,11 @@ from schema_change.core.fields import Identifier
 from schema_change.core.model import Phase, Step
 from schema_change.core.names import Table
 from schema_change.core.operations.base import Operation, PlanContext, Planned
-from schema_change.core.recipes import beside, reconstruction
+from schema_change.core.recipes import beside, own_functions, reconstruction
 from schema_change.core.recipes.beside import Beside
 from schema_change.core.recipes.dependents import shown
 from schema_change.core.recipes.reconstruction import ColumnChange
+from schema_change.core.warehouse.own import Own
 from schema_change.core.warehouse.template import Template, Tenant
 from schema_change.core.wording import counted
 
@@ -94,6 +95,8 @@ class WarehouseOperation(Operation):
         waves = self.waves(template)
         chosen = {schema for wave in waves for schema in wave}
         years = tuple(t for t in template.years if t.schema in chosen)
+        if template.own is not None:
+            return self._by_own_functions(catalog, context, template, template.own, waves)
         if self.strategy == "rebuild_in_place":
             return self._in_place(catalog, context, template, waves)
         _refuse_users(catalog, template, self.removed)
@@ -142,11 +145,7 @@ class WarehouseOperation(Operation):
         self, catalog: Catalog, context: PlanContext, template: Template, waves: tuple[tuple[str, ...], ...]
     ) -> Planned:
         """Return the steps of a rebuild in place, which leaves no tenant out."""
-        if left := sorted({t.schema for t in template.tenants} - {s for wave in waves for s in wave}):
-            raise PlanError(
-                f"a rebuild in place is of every tenant, and {', '.join(left)} would be left out",
-                hint="leave out tenants:, or strategy: build_beside",
-            )
+        _refuse_left_out(template, waves)
         if self.source_down == "skip":
             raise PlanError(
                 "source_down: skip: a rebuild in place drops the days of every tenant", hint="source_down: stop"
@@ -176,6 +175,43 @@ class WarehouseOperation(Operation):
             touched=(template.view,),
         )
 
+    def _by_own_functions(
+        self, catalog: Catalog, context: PlanContext, template: Template, own: Own, waves: tuple[tuple[str, ...], ...]
+    ) -> Planned:
+        """Return the steps of a rebuild in place by the functions that the warehouse has instead of the toolkit."""
+        if self.strategy != "rebuild_in_place":
+            raise PlanError(
+                "this warehouse has functions of its own, which cannot build days beside those that are read",
+                hint="strategy: rebuild_in_place calls them; nobody can read the template until it is done",
+            )
+        column = self.column_change()
+        if column.kind != "add":
+            raise PlanError(
+                f"the functions of this warehouse add columns; none of them can {column.kind} one",
+                hint="the toolkit can: schema-change warehouse install, in a warehouse without functions of its own",
+            )
+        if self.source_down != "roll_back" or self.source_pause_s:
+            raise PlanError(
+                "the functions of this warehouse ask the sources in their own way: a failure rolls back",
+                hint="leave out source_down and source_pause_s",
+            )
+        _refuse_left_out(template, waves)
+        _refuse_users(catalog, template, self.removed, views_too=True)
+        new = self.reshape(replace(template, years=()), catalog, context).new
+        change = Beside(template, new, self.changed, waves)
+        return Planned(
+            catalog=catalog,
+            steps=own_functions.steps(catalog, own, change, column),
+            expectations=beside.expectations(change),
+            written=template.years,
+            # Not tenant_connections: in such a warehouse it has passwords.
+            read=(Table("_wh", "mv_templates"),),
+            filled=frozenset({(template.view, "")}),
+            data_migration=True,
+            notices=tuple(_notices_of_own(template, own)),
+            touched=(template.view,),
+        )
+
     @abstractmethod
     def column_change(self) -> ColumnChange:
         """Return what a rebuild in place does to the column of yearly tables."""
@@ -184,7 +220,8 @@ class WarehouseOperation(Operation):
         known = catalog.templates
         if known is None:
             raise PlanError(
-                "this database has no toolkit of the warehouse", hint="schema-change warehouse install, as a superuser"
+                "this database has no toolkit of the warehouse, nor functions of its own in schema _wh",
+                hint="schema-change warehouse install, as a superuser",
             )
         if self.template not in known:
             raise PlanError(f"there is no template {self.template}", hint="see _wh.mv_templates")
@@ -234,7 +271,26 @@ def _without_views(catalog: Catalog, template: Template, years: tuple[Table, ...
     return catalog
 
 
-def _refuse_users(catalog: Catalog, template: Template, removed: str | None) -> None:
+def _refuse_left_out(template: Template, waves: tuple[tuple[str, ...], ...]) -> None:
+    if left := sorted({t.schema for t in template.tenants} - {s for wave in waves for s in wave}):
+        raise PlanError(
+            f"a rebuild in place is of every tenant, and {', '.join(left)} would be left out",
+            hint="leave out tenants:, or strategy: build_beside",
+        )
+
+
+def _notices_of_own(template: Template, own: Own) -> Iterator[str]:
+    yield "the warehouse's own functions are called: " + ", ".join(f"_wh.{name}" for name in sorted(own.names.values()))
+    yield f"nobody can read {template.view} and the tenants' views from migrate until cutover is over"
+    yield (
+        f"{counted(template.days, 'daily view')} are dropped, and made from the sources, also by a rollback; stop the "
+        "jobs that refresh them meanwhile"
+    )
+    if own.shows_passwords:
+        yield "the definitions of daily views have passwords in them, and so has every dump, this change's backup too"
+
+
+def _refuse_users(catalog: Catalog, template: Template, removed: str | None, *, views_too: bool = False) -> None:
     """Raise PlanError for what others made on the template's views and the exchange cannot make anew: all but views."""
     views = [template.view, *(Table(tenant.schema, template.name) for tenant in template.tenants)]
     ours = set(map(shown, views))
@@ -242,7 +298,8 @@ def _refuse_users(catalog: Catalog, template: Template, removed: str | None) -> 
     # Views of views are reached through those that they are made of.
     for table in views:
         for use in relation.uses if (relation := catalog.get(table)) is not None else ():
-            if use.kind != "view" or (removed in use.columns and shown(table) in ours and use.name not in ours):
+            is_others = shown(table) in ours and use.name not in ours
+            if use.kind != "view" or (is_others and (views_too or removed in use.columns)):
                 found.add(f"{use} (made of {table})")
             elif use.name not in ours and (upon := Table.parse(use.name)) not in views:
                 views.append(upon)

@@ -14,6 +14,7 @@ from schema_change.core.errors import PlanError
 from schema_change.core.names import Table, quote
 from schema_change.core.sqltext import grammar
 from schema_change.core.sqltext.grammar import Node, is_a
+from schema_change.core.warehouse.own import Own
 
 _DATE = "{TARGET_DATE}"
 _PLACES = {"{SCHEMA}": "s", "{VIEW_NAME}": "v"}
@@ -33,7 +34,7 @@ class Template:
     """What ``_wh.mv_templates`` says of a template, and which parts it has; ``rows`` are an estimate.
 
     ``columns`` are names and types in the order of the query's, ``key`` those of its unique index. ``changing`` is the
-    column that a run is changing just now.
+    column that a run is changing just now. ``own`` is there where a warehouse has functions of its own.
     """
 
     name: str
@@ -46,9 +47,10 @@ class Template:
     rows: int = 0
     key: tuple[str, ...] = ()
     changing: str | None = None
+    own: Own | None = None
 
     @classmethod
-    def from_row(cls, row: Sequence[Any]) -> Self:
+    def from_row(cls, row: Sequence[Any], own: Own | None = None) -> Self:
         """Read a row of the block ``templates``."""
         name, query, indexes, columns, tenants, years, days, rows, key, changing = row
         return cls(
@@ -62,6 +64,7 @@ class Template:
             rows=rows,
             key=tuple(key),
             changing=changing,
+            own=own,
         )
 
     @property

@@ -332,7 +332,8 @@ def _require_toolkit(connection: Connection) -> None:
     row = connection.execute(sqlfiles.block("queries/warehouse", "is_installed")).fetchone()
     if row is None or not row[0]:
         raise ConfigurationError(
-            "this database has no toolkit of the warehouse", hint="schema-change warehouse install, as a superuser"
+            "this database has no toolkit of the warehouse",
+            hint="schema-change warehouse install, as a superuser; where _wh has other functions, these do the upkeep",
         )
 
 
