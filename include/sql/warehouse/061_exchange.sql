@@ -40,9 +40,12 @@ $body$;
 
 -- Let the public view, in its old shape still, read a tenant's new days. What a session reads for the first time has to be
 -- loaded, which takes longer than the read: with the exchange of the views every session would load the days of every
--- tenant at once.
+-- tenant at once. Days without a column of the old shape are asked for no row, which loads them just as well.
 CREATE OR REPLACE FUNCTION _wh.read_new_days(template text, of_schema text) RETURNS void
 LANGUAGE plpgsql AS $body$
+DECLARE
+    definitions text := (_wh.template_of(template)).column_definitions;
+    no_row text;
 BEGIN
     PERFORM _wh.lock_template(template);
     IF to_regclass(format('public.%I', template)) IS NULL THEN
@@ -51,8 +54,24 @@ BEGIN
     UPDATE _wh.changes AS c
     SET public_query = coalesce(c.public_query, _wh.definition_of(to_regclass(format('public.%I', template))))
     WHERE c.template_name = template;
-    INSERT INTO _wh.early_readers (template_name, schema_name) VALUES (template, of_schema) ON CONFLICT DO NOTHING;
-    PERFORM _wh.put_view('public', template, _wh.public_query(template, (_wh.template_of(template)).column_definitions, 'early'));
+    SELECT
+        format(
+            E'\nUNION ALL\nSELECT %s, NULL::text FROM %I.%I WHERE false',
+            string_agg('NULL::' || o.data_type, ', ' ORDER BY o.place), _wh.beside('new', of_schema), template
+        )
+    INTO no_row
+    FROM _wh.columns_in(definitions) AS o
+    LEFT JOIN (
+        SELECT n.column_name, n.data_type
+        FROM _wh.change_definitions AS d
+        CROSS JOIN LATERAL _wh.columns_in(d.column_definitions) AS n
+        WHERE d.template_name = template AND d.shape = 'new'
+    ) AS n USING (column_name, data_type)
+    HAVING count(*) > count(n.column_name);
+    IF no_row IS NULL THEN
+        INSERT INTO _wh.early_readers (template_name, schema_name) VALUES (template, of_schema) ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM _wh.put_view('public', template, _wh.public_query(template, definitions, 'early') || coalesce(no_row, ''));
 END
 $body$;
 

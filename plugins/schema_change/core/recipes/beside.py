@@ -83,11 +83,6 @@ class Beside:
     new_year_columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def keeps_columns(self) -> bool:
-        """Tell whether the new shape has every column of the old one, so that it can be read in its place."""
-        return set(self.old.columns) <= set(self.new.columns)
-
-    @property
     def name(self) -> str:
         """Return the template's name."""
         return self.old.name
@@ -172,18 +167,17 @@ def switch(change: Beside) -> Iterator[Step]:
         lasting=False,
         long=True,
     )
-    if change.keeps_columns:
-        for schema in (s for wave in change.waves for s in wave):
-            yield Step(
-                phase=Phase.CUTOVER,
-                title=f"let {change.old.view} read the new days of {schema}, in its old shape",
-                tables=(change.old.view,),
-                statements=(call("read_new_days", change.name, schema),),
-                lock=LockMode.ACCESS_EXCLUSIVE,
-                undo=(call("read_old_days", change.name),),
-                undo_lock=LockMode.ACCESS_EXCLUSIVE,
-                lasting=False,
-            )
+    for schema in (s for wave in change.waves for s in wave):
+        yield Step(
+            phase=Phase.CUTOVER,
+            title=f"let {change.old.view} read the new days of {schema}, in its old shape",
+            tables=(change.old.view,),
+            statements=(call("read_new_days", change.name, schema),),
+            lock=LockMode.ACCESS_EXCLUSIVE,
+            undo=(call("read_old_days", change.name),),
+            undo_lock=LockMode.ACCESS_EXCLUSIVE,
+            lasting=False,
+        )
     yield Step(
         phase=Phase.CUTOVER,
         title=f"exchange the views of {change.name}",
