@@ -261,8 +261,8 @@ class _Reader:
 
     @property
     def noise(self) -> float:
-        """Return the longest interval as for the downtime, while nothing is changed."""
-        return self._longest([r for r in self._reads if r[0] + r[1] < self._changed_at])
+        """Return the longest interval as for the downtime while nothing is changed, but for the session's first read."""
+        return self._longest([r for r in self._reads[1:] if r[0] + r[1] < self._changed_at])
 
     @property
     def downtime(self) -> float:
