@@ -261,7 +261,7 @@ class _Reader:
 
     @property
     def noise(self) -> float:
-        """Return the longest interval as for the downtime while nothing is changed, but for the session's first read."""
+        """Return the longest interval as for the downtime while nothing is changed; the first read loads everything."""
         return self._longest([r for r in self._reads[1:] if r[0] + r[1] < self._changed_at])
 
     @property

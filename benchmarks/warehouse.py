@@ -17,6 +17,8 @@ from schema_change.core.warehouse.toolkit import install
 TEMPLATE = "foodlogstats"
 #: One read of the public view locks every day of every tenant, and each of its indexes.
 LOCKS = "1024"
+#: In UTC, and for the whole run: also when that goes on past midnight.
+_YESTERDAY = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
 
 _DIMENSIONS = ("store", "station", "region", "action", "pan", "category", "reason", "client")
 _SOURCE = """
@@ -95,8 +97,8 @@ class Size:
 
     @property
     def last(self) -> dt.date:
-        """Return yesterday in UTC, the last day that is over."""
-        return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
+        """Return the last day that is over."""
+        return _YESTERDAY
 
     @property
     def first(self) -> dt.date:

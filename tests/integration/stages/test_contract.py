@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from schema_change.core.errors import ConfigurationError
 from tests.bench import Bench
 from tests.integration.stages.test_hardening import FAST, FILL, Rows
 
-ALWAYS = {"from": "00:00", "to": "23:59", "outside": "wait"}
-
 
 def test_disk_space_is_given_back_when_asked_for(bench: Bench, rows: Rows) -> None:
     """A rewritten table is another file."""
-    change = bench.write("001_change", {"operations": [FILL], "window": ALWAYS})
+    earlier, later = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours) for hours in (-1, 1))
+    window = {"from": f"{earlier:%H:%M}", "to": f"{later:%H:%M}", "outside": "wait"}
+    change = bench.write("001_change", {"operations": [FILL], "window": window})
     run = bench.run(bench.request(change, vacuum_full=True, **FAST))
     assert run.error is None
     assert rows("SELECT pg_relation_filenode('readings') <> 'readings'::regclass::oid") == [(True,)]

@@ -29,9 +29,7 @@ FILL: dict[str, Any] = {
         "fill": "readings.celsius * 9 / 5 + 32",
     }
 }
-NOW = dt.datetime.now(dt.UTC)
 HOUR = dt.timedelta(hours=1)
-LATER, LATEST = (NOW + 2 * HOUR).time(), (NOW + 3 * HOUR).time()
 TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'readings'::regclass AND NOT tgisinternal"
 
 
@@ -136,10 +134,19 @@ def test_a_look_that_could_not_be_had_does_not_begin_the_soak_anew(bench: Bench,
 # -- window and blackouts ---------------------------------------------------------------------------------------------
 
 
-def closed(*, outside: str = "wait") -> dict[str, Any]:
+def away(hours: int) -> dt.datetime:
+    """Return the moment so many hours from now; not from the import, which a long run leaves far behind."""
+    return dt.datetime.now(dt.UTC) + hours * HOUR
+
+
+def later(*, outside: str = "wait") -> Window:
     """Return a window that opens in two hours."""
-    hours = (f"{NOW + hours * HOUR:%H:%M}" for hours in (2, 3))
-    return {"window": dict(zip(("from", "to"), hours, strict=True), outside=outside)}
+    return Window(away(2).time(), away(3).time(), outside=outside)
+
+
+def closed(*, outside: str = "wait") -> dict[str, Any]:
+    """Return the same as a change file has it."""
+    return {"window": {"from": f"{away(2):%H:%M}", "to": f"{away(3):%H:%M}", "outside": outside}}
 
 
 def moved(request: Request, window: Window) -> Request:
@@ -149,14 +156,14 @@ def moved(request: Request, window: Window) -> Request:
 
 
 def blackout() -> dict[str, Any]:
-    return {"blackouts": [{"from": str(NOW - HOUR), "to": str(NOW + HOUR), "reason": "sale"}]}
+    return {"blackouts": [{"from": str(away(-1)), "to": str(away(1)), "reason": "sale"}]}
 
 
-@pytest.mark.parametrize("around", [closed(), blackout()], ids=["window", "blackout"])
+@pytest.mark.parametrize("around", [closed, blackout], ids=["window", "blackout"])
 def test_migrate_waits_for_its_time_and_changes_nothing_meanwhile(
-    bench: Bench, rows: Rows, around: dict[str, Any]
+    bench: Bench, rows: Rows, around: Callable[[], dict[str, Any]]
 ) -> None:
-    run = prepared(bench, around, to="migrate")
+    run = prepared(bench, around(), to="migrate")
     checks = {c["name"]: c["status"] for c in run.results["pre_check"].data["checks"]}
     assert checks["window"] == "warn"
     before = bench.state()
@@ -164,7 +171,7 @@ def test_migrate_waits_for_its_time_and_changes_nothing_meanwhile(
         result = Runner(run.request).run("migrate")
         assert result.status == "waiting"
         assert result.until is not None
-        assert dt.timedelta() < result.until - NOW <= 2 * HOUR
+        assert dt.timedelta() < result.until - away(0) <= 2 * HOUR
     assert bench.state() == before
     assert rows("SELECT status, tries FROM schema_change.stage WHERE stage = 'migrate'") == [("started", 1)]
     assert rows("SELECT status FROM schema_change.run") == [("planned",)]
@@ -190,10 +197,10 @@ def test_a_change_may_refuse_instead(bench: Bench, rows: Rows) -> None:
 @pytest.mark.parametrize("stage", ["cutover", "contract"])
 def test_the_later_stages_keep_to_the_window_too(bench: Bench, rows: Rows, stage: str) -> None:
     """The window closes while the run goes on: it waits, or refuses and is rolled back, as the file says."""
-    open_now = {"from": f"{NOW - HOUR:%H:%M}", "to": f"{NOW + HOUR:%H:%M}"}
+    open_now = {"from": f"{away(-1):%H:%M}", "to": f"{away(1):%H:%M}"}
     run = prepared(bench, {"window": open_now}, to=stage)
-    assert Runner(moved(run.request, Window(LATER, LATEST))).run(stage).status == "waiting"
-    refused = Run(moved(run.request, Window(LATER, LATEST, outside="refuse")))
+    assert Runner(moved(run.request, later())).run(stage).status == "waiting"
+    refused = Run(moved(run.request, later(outside="refuse")))
     assert not refused.try_stage(stage)
     assert isinstance(refused.error, ExecutionError)
     assert f"{stage} may not start now" in refused.error.message
@@ -205,7 +212,7 @@ def test_the_later_stages_keep_to_the_window_too(bench: Bench, rows: Rows, stage
 def test_a_contract_that_has_begun_goes_on_outside_the_window(bench: Bench, rows: Rows) -> None:
     run = prepared(bench, {}, to="contract")
     rows("UPDATE schema_change.run SET status = 'contracting'")
-    again = Run(moved(run.request, Window(LATER, LATEST)))
+    again = Run(moved(run.request, later()))
     assert again.try_stage("contract"), again.error
     assert again.results["contract"].status == "done"
 
@@ -214,7 +221,7 @@ def test_a_cutover_that_has_stopped_a_service_goes_on_outside_the_window(bench: 
     """A hook, or a step, was through when the task was lost; the next try must not wait for the next night."""
     run = prepared(bench, {"hooks": {"before_cutover": [{"run": ["true"]}, {"run": ["false"]}]}}, to="cutover")
     assert not run.try_stage("cutover")
-    again = Run(moved(run.request, Window(LATER, LATEST)))
+    again = Run(moved(run.request, later()))
     assert not again.try_stage("cutover")
     assert "before_cutover[1] failed" in str(again.error)
     assert rows("SELECT count(*) FROM schema_change.event WHERE kind = 'hook' AND message LIKE 'true%'") == [(1,)]
@@ -223,6 +230,6 @@ def test_a_cutover_that_has_stopped_a_service_goes_on_outside_the_window(bench: 
 def test_a_migrate_that_has_begun_goes_on_outside_the_window(bench: Bench, rows: Rows) -> None:
     run = prepared(bench, {"hooks": {"before_migrate": [{"run": ["false"]}]}}, to="migrate")
     assert not run.try_stage("migrate")
-    again = Run(moved(run.request, Window(LATER, LATEST, outside="refuse")))
+    again = Run(moved(run.request, later(outside="refuse")))
     assert not again.try_stage("migrate")
     assert "before_migrate[0] failed" in str(again.error)

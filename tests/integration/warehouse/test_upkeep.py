@@ -75,7 +75,7 @@ def test_without_a_toolkit_the_remedy_is_named(session: Connection) -> None:
 def test_today_and_yesterday_are_brought_up_to_date(warehouse: Warehouse, session: Connection) -> None:
     log_food(warehouse, "landb", TODAY)
     before = warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}")
-    done = upkeep.refresh(session, LANDB, max(FIRST, TODAY - dt.timedelta(1)), TODAY)
+    done = upkeep.refresh(session, LANDB, TODAY - dt.timedelta(1), TODAY)
     assert (done.folded, done.is_view_new, done.is_public_view_new) == (0, False, False)
     assert warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}") == before + 1
 

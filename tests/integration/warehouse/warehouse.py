@@ -1,4 +1,7 @@
-"""A small warehouse: two tenants with databases of their own, a template, and some days of the current year in UTC."""
+"""A small warehouse: two tenants with databases of their own, a template, and some days of a year.
+
+It is the same day there whenever the tests run, so that none breaks at midnight or at New Year.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,13 @@ import pytest
 from schema_change.core.database import Connection, Target
 from schema_change.core.warehouse.toolkit import install
 
-TODAY = dt.datetime.now(dt.UTC).date()
-#: The runbook rebuilds the current year up to yesterday; at its beginning there is only today.
-FIRST = max(TODAY.replace(month=1, day=1), TODAY - dt.timedelta(days=3))
+#: What the warehouse takes for today; the sources have rows from the first day on.
+TODAY = dt.date(2026, 6, 17)
+FIRST = TODAY - dt.timedelta(days=3)
+_STOPPED_CLOCK = f"""
+CREATE OR REPLACE FUNCTION _wh.current_date_utc(offset_days integer DEFAULT 0) RETURNS date
+LANGUAGE sql STABLE AS $body$ SELECT '{TODAY}'::date + offset_days $body$
+"""
 TENANTS = {"landb-prod": "landb", "bistro-prod": "bistro"}
 TEMPLATE = "foodlogstats"
 QUERY = """
@@ -91,6 +98,12 @@ class Warehouse:
         self.session.execute(f"INSERT INTO {name} VALUES {rows}".encode())
 
 
+def install_with_a_stopped_clock(session: Connection) -> None:
+    """Install the toolkit, in which it is always the same day."""
+    install(session)
+    session.execute(_STOPPED_CLOCK.encode())
+
+
 @pytest.fixture
 def sources(new_database: Callable[[], Target]) -> dict[str, Target]:
     found = {}
@@ -109,7 +122,7 @@ def empty(target: Target, sources: dict[str, Target]) -> Iterator[Warehouse]:
     """A warehouse with its toolkit, a template and connections, and nothing else."""
     with target.connect("admin") as session:
         session.execute("SET search_path = public")
-        install(session)
+        install_with_a_stopped_clock(session)
         warehouse = Warehouse(session, sources)
         warehouse.describe()
         yield warehouse
