@@ -11,12 +11,23 @@ FROM pg_roles AS r
 WHERE r.rolname = current_user;
 
 -- name: not_owned
-SELECT t.table_schema, t.table_name, pg_get_userbyid(c.relowner)::text
+SELECT t.table_schema, t.table_name, r.rolname::text, r.rolsuper
 FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS t (table_schema, table_name)
 INNER JOIN pg_namespace AS n ON t.table_schema = n.nspname
 INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND t.table_name = c.relname
+INNER JOIN pg_roles AS r ON c.relowner = r.oid
 WHERE NOT pg_has_role(c.relowner, 'USAGE')
 ORDER BY t.table_schema, t.table_name;
+
+-- name: extensions
+SELECT coalesce(array_agg(e.extname::text), '{}') FROM pg_extension AS e WHERE e.oid >= 16384;
+
+-- name: for_superusers
+-- Extensions that nobody but a superuser may install in a database of their own.
+SELECT DISTINCT v.name::text
+FROM pg_available_extension_versions AS v
+WHERE v.name = ANY(%(names)s::text[]) AND v.superuser AND NOT v.trusted
+ORDER BY 1;
 
 -- name: schemas_without_create
 SELECT n.nspname::text

@@ -21,6 +21,25 @@ SELECT
 FROM _wh.parts_of(%(template)s) AS p
 LEFT JOIN pg_index AS i ON p.part_oid = i.indrelid;
 
+-- name: not_ours
+-- Who owns parts and views of a template, or views that others made on them, and we may not act as; with an example.
+SELECT r.rolname::text, r.rolsuper, o.is_upon, count(*), min(format('%%I.%%I', n.nspname, c.relname))
+FROM (
+    SELECT p.schema_name, p.part_name, false FROM _wh.parts_of(%(template)s) AS p
+    UNION ALL
+    SELECT v.name, %(template)s, false FROM _wh.schemas_of(%(template)s) AS v (name)
+    UNION ALL
+    SELECT 'public', %(template)s, false
+    UNION ALL
+    SELECT u.schema_name, u.view_name, true FROM _wh.views_upon(%(template)s) AS u
+) AS o (schema_name, relation_name, is_upon)
+INNER JOIN pg_namespace AS n ON o.schema_name = n.nspname
+INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND o.relation_name = c.relname
+INNER JOIN pg_roles AS r ON c.relowner = r.oid
+WHERE NOT pg_has_role(r.oid, 'USAGE')
+GROUP BY r.rolname, r.rolsuper, o.is_upon
+ORDER BY o.is_upon, r.rolname;
+
 -- name: risks
 SELECT
     (SELECT array_agg(c.tenant_name ORDER BY c.tenant_name) FROM _wh.tenant_connections AS c WHERE c.created_at > now() - interval '7 days')

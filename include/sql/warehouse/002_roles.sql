@@ -13,6 +13,16 @@ END
 $body$;
 
 REVOKE ALL ON SCHEMA _wh FROM public;
-GRANT USAGE, CREATE ON SCHEMA _wh TO wh_admin;
+-- The functions stay those of who installs them: a superuser may call them, so nobody else may change them.
+GRANT USAGE ON SCHEMA _wh TO wh_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _wh TO wh_admin;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA _wh TO wh_admin;
 GRANT USAGE ON FOREIGN DATA WRAPPER dblink_fdw TO wh_admin;
+-- It makes the public views, and schemas: of tenants, and beside theirs.
+GRANT USAGE, CREATE ON SCHEMA public TO wh_admin;
+
+DO $body$
+BEGIN
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO wh_admin', current_database());
+END
+$body$;

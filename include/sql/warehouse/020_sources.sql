@@ -5,8 +5,50 @@ LANGUAGE sql IMMUTABLE STRICT AS $body$
     SELECT (CASE WHEN length('wh_' || tenant) <= 63 THEN 'wh_' || tenant ELSE 'wh_' || md5(tenant) END)::name
 $body$;
 
--- Keep the foreign server of a tenant as its row says. The password goes to the mapping of who runs this, and of
--- wh_admin; it stays as it is when none is given.
+-- Whether this is a copy made for a rehearsal, from which no source can be asked.
+CREATE OR REPLACE FUNCTION _wh.is_rehearsal() RETURNS boolean
+LANGUAGE sql STABLE AS $body$
+    SELECT starts_with(current_database(), 'schema_change_scratch_')
+$body$;
+
+-- Whether what we make is to be our own: in a rehearsal, and for a superuser in a warehouse whose connections it has made,
+-- because it has user mappings of its own. Any other warehouse is wh_admin's, whoever works on it.
+CREATE OR REPLACE FUNCTION _wh.works_for_itself() RETURNS boolean
+LANGUAGE sql STABLE AS $body$
+    SELECT
+        _wh.is_rehearsal() OR r.rolsuper AND (
+            NOT EXISTS (SELECT FROM _wh.tenant_connections)
+            OR EXISTS (
+                SELECT FROM pg_user_mappings AS m
+                INNER JOIN _wh.tenant_connections AS c ON m.srvname = _wh.server_of(c.tenant_name)
+                WHERE m.usename = r.rolname
+            )
+        )
+    FROM pg_roles AS r
+    WHERE r.rolname = current_user
+$body$;
+
+-- Go on as wh_admin, who owns then what is made, and by whose user mappings sources are asked: those of its members are
+-- nobody's. Returns the role to go back to with be_again; an error goes back by itself.
+CREATE OR REPLACE FUNCTION _wh.be_admin() RETURNS text
+LANGUAGE plpgsql AS $body$
+DECLARE
+    before text := current_setting('role');
+BEGIN
+    IF NOT _wh.works_for_itself() THEN
+        PERFORM set_config('role', 'wh_admin', true);
+    END IF;
+    RETURN before;
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION _wh.be_again(before text) RETURNS void
+LANGUAGE sql AS $body$
+    SELECT set_config('role', before, true)
+$body$;
+
+-- Keep the foreign server of a tenant, which is wh_admin's, as its row says. The password goes to every mapping, at least
+-- that of who runs this; it stays as it is when none is given.
 CREATE OR REPLACE FUNCTION _wh.connect_tenant() RETURNS trigger
 LANGUAGE plpgsql AS $body$
 DECLARE
@@ -15,6 +57,7 @@ DECLARE
         'host %L, port %L, dbname %L, connect_timeout %L', NEW.host, NEW.port::text, NEW.dbname, '10'
     );
     who text;
+    before text := _wh.be_admin();
 BEGIN
     IF EXISTS (SELECT FROM pg_foreign_server AS s WHERE s.srvname = server) THEN
         EXECUTE format(
@@ -23,9 +66,13 @@ BEGIN
         );
     ELSE
         EXECUTE format('CREATE SERVER %I FOREIGN DATA WRAPPER dblink_fdw OPTIONS (%s)', server, options);
-        EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO wh_admin', server);
+        EXECUTE format('ALTER SERVER %I OWNER TO wh_admin', server);
     END IF;
-    FOREACH who IN ARRAY ARRAY[current_user::text, 'wh_admin'] LOOP
+    FOR who IN
+        SELECT current_user::text
+        UNION SELECT 'wh_admin'
+        UNION SELECT m.usename FROM pg_user_mappings AS m WHERE m.srvname = server AND m.umuser <> 0
+    LOOP
         IF NOT EXISTS (
             SELECT FROM pg_user_mappings AS m WHERE m.srvname = server AND m.usename = who
         ) THEN
@@ -41,6 +88,7 @@ BEGIN
             END;
         END IF;
     END LOOP;
+    PERFORM _wh.be_again(before);
     NEW.password := NULL;
     NEW.updated_at := now();
     RETURN NEW;
@@ -52,12 +100,16 @@ LANGUAGE plpgsql AS $body$
 DECLARE
     server name := _wh.server_of(OLD.tenant_name);
     who text;
+    -- The row is gone, and its server is wh_admin's in any warehouse.
+    before text := current_setting('role');
 BEGIN
+    PERFORM set_config('role', 'wh_admin', true);
     -- Without CASCADE: foreign tables that somebody made on it are not ours to drop.
     FOR who IN SELECT m.usename FROM pg_user_mappings AS m WHERE m.srvname = server LOOP
         EXECUTE format('DROP USER MAPPING FOR %I SERVER %I', who, server);
     END LOOP;
     EXECUTE format('DROP SERVER IF EXISTS %I', server);
+    PERFORM _wh.be_again(before);
     RETURN OLD;
 END
 $body$;
@@ -78,8 +130,11 @@ CREATE OR REPLACE FUNCTION _wh.check_connection(tenant text) RETURNS jsonb
 LANGUAGE plpgsql AS $body$
 DECLARE
     started timestamptz := clock_timestamp();
+    before text;
 BEGIN
+    before := _wh.be_admin();
     PERFORM FROM public.dblink(_wh.server_of(tenant), 'SELECT 1') AS t (one integer);
+    PERFORM _wh.be_again(before);
     RETURN jsonb_build_object(
         'success', true, 'tenant', tenant, 'ms', round(extract(EPOCH FROM clock_timestamp() - started) * 1000)
     );

@@ -156,17 +156,35 @@ $body$;
 
 CREATE OR REPLACE FUNCTION _wh.prepare_schema(tenant_schema text) RETURNS void
 LANGUAGE plpgsql AS $body$
+DECLARE
+    before text;
 BEGIN
+    -- One that somebody has made before is granted by whom it belongs to.
+    IF
+        EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = tenant_schema)
+        AND NOT (
+            has_schema_privilege('wh_read', tenant_schema, 'USAGE') AND has_schema_privilege('wh_admin', tenant_schema, 'CREATE')
+        )
+    THEN
+        EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO wh_admin', tenant_schema);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO wh_read, wh_write', tenant_schema);
+    END IF;
+    before := _wh.be_admin();
     IF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = tenant_schema) THEN
         EXECUTE format('CREATE SCHEMA %I', tenant_schema);
+        EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO wh_admin', tenant_schema);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO wh_read, wh_write', tenant_schema);
     END IF;
-    IF NOT has_schema_privilege('wh_read', tenant_schema, 'USAGE') THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO wh_admin, wh_read, wh_write', tenant_schema);
+    IF NOT EXISTS (
+        SELECT FROM pg_default_acl AS d
+        WHERE d.defaclrole = current_user::regrole AND d.defaclnamespace = quote_ident(tenant_schema)::regnamespace
+    ) THEN
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO wh_read', tenant_schema);
         EXECUTE format(
             'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO wh_write', tenant_schema
         );
     END IF;
+    PERFORM _wh.be_again(before);
 END
 $body$;
 
@@ -176,11 +194,13 @@ LANGUAGE plpgsql AS $body$
 DECLARE
     view_name name := _wh.day_name(s.template_name, day);
     statement text;
+    before text;
 BEGIN
     IF to_regclass(format('%I.%I', s.days_schema, view_name)) IS NOT NULL THEN
         RETURN false;
     END IF;
     PERFORM _wh.prepare_schema(s.days_schema);
+    before := _wh.be_admin();
     EXECUTE format(
         'CREATE MATERIALIZED VIEW %I.%I AS SELECT %s FROM %s WITH %s DATA', s.days_schema, view_name,
         (SELECT string_agg(quote_ident(c.column_name), ', ' ORDER BY c.place) FROM _wh.columns_in(s.column_definitions) AS c),
@@ -189,6 +209,7 @@ BEGIN
     FOR statement IN SELECT i FROM _wh.index_statements(s, view_name) AS i LOOP
         EXECUTE statement;
     END LOOP;
+    PERFORM _wh.be_again(before);
     RETURN true;
 END
 $body$;

@@ -8,12 +8,14 @@ DECLARE
     old regclass := to_regclass(format('%I.%I', in_schema, view_name));
     users text := _wh.users_of(old);
     rights text[];
+    before text := _wh.be_admin();
 BEGIN
     IF old IS NOT NULL AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = old) <> 'v' THEN
         RAISE EXCEPTION '% is no view', old USING HINT = 'something else has the name that the template''s view needs';
     END IF;
     BEGIN
         EXECUTE format('CREATE OR REPLACE VIEW %I.%I AS %s', in_schema, view_name, query);
+        PERFORM _wh.be_again(before);
         RETURN;
     EXCEPTION WHEN invalid_table_definition THEN
         IF users IS NOT NULL THEN
@@ -25,6 +27,7 @@ BEGIN
     EXECUTE format('DROP VIEW %s', old);
     EXECUTE format('CREATE VIEW %I.%I AS %s', in_schema, view_name, query);
     PERFORM _wh.give_rights(rights, in_schema, view_name);
+    PERFORM _wh.be_again(before);
 END
 $body$;
 
@@ -149,6 +152,30 @@ BEGIN
 END
 $body$;
 
+-- Let wh_admin own the parts that its view is to read, such as a table that one of its members has made by hand.
+CREATE OR REPLACE FUNCTION _wh.take_over(s _wh.shape) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    part record;
+BEGIN
+    IF _wh.works_for_itself() THEN
+        RETURN;
+    END IF;
+    FOR part IN
+        SELECT format('%I.%I', p.schema_name, p.part_name) AS name, c.relowner AS owner
+        FROM _wh.read_parts_of(s) AS p
+        INNER JOIN pg_class AS c ON p.part_oid = c.oid
+        WHERE c.relowner <> 'wh_admin'::regrole
+    LOOP
+        IF NOT pg_has_role(part.owner, 'USAGE') THEN
+            RAISE EXCEPTION '% belongs to %, not to wh_admin', part.name, pg_get_userbyid(part.owner)
+                USING ERRCODE = 'insufficient_privilege', HINT = 'as a superuser: SELECT _wh.give_to_admin()';
+        END IF;
+        EXECUTE format('ALTER TABLE %s OWNER TO wh_admin', part.name);
+    END LOOP;
+END
+$body$;
+
 CREATE OR REPLACE FUNCTION _wh.update_tenant_union_view_by_template(
     template text, schema_name text, exclude_pattern text DEFAULT NULL
 ) RETURNS boolean
@@ -161,6 +188,7 @@ BEGIN
     FOR s IN SELECT * FROM _wh.shapes_of(template, schema_name) LOOP
         -- A new shape has its view once all that it shall show is built.
         CONTINUE WHEN s.shape = 'new' AND to_regclass(format('%I.%I', s.view_schema, template)) IS NULL;
+        PERFORM _wh.take_over(s);
         body := _wh.tenant_query(s, exclude_pattern);
         IF body IS NULL THEN
             RAISE EXCEPTION 'schema % has no part of template %', schema_name, template

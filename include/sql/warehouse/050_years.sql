@@ -189,6 +189,7 @@ DECLARE
     statement text;
     folded bigint;
     s _wh.shape;
+    before text;
 BEGIN
     PERFORM _wh.refuse_change(template);
     IF w.until > _wh.current_date_utc() THEN
@@ -210,12 +211,14 @@ BEGIN
     SELECT string_agg(format('SELECT %s FROM %I.%I', columns, p.schema_name, p.part_name), ' UNION ALL ' ORDER BY p.part_name)
     INTO body
     FROM _wh.folded_by(template, schema_name, period) AS p;
+    before := _wh.be_admin();
     EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, table_name, definitions);
     EXECUTE format('INSERT INTO %I.%I (%s) %s', schema_name, table_name, columns, body);
     GET DIAGNOSTICS folded = ROW_COUNT;
     FOR statement IN SELECT i FROM _wh.index_statements(s, table_name) AS i LOOP
         EXECUTE statement;
     END LOOP;
+    PERFORM _wh.be_again(before);
     RETURN checked || jsonb_build_object('success', true, 'created', true, 'rows', folded);
 END
 $body$;

@@ -262,7 +262,10 @@ CREATE OR REPLACE FUNCTION _wh.move_view(view_name text, home text, from_schema 
 LANGUAGE plpgsql AS $body$
 BEGIN
     IF to_regclass(format('%I.%I', from_schema, view_name)) IS NOT NULL THEN
-        PERFORM _wh.prepare_schema(to_schema);
+        -- Home may be anybody's, and has all that the view needs.
+        IF to_schema <> home THEN
+            PERFORM _wh.prepare_schema(to_schema);
+        END IF;
         EXECUTE format('ALTER VIEW %I.%I SET SCHEMA %I', from_schema, view_name, to_schema);
     END IF;
 END

@@ -58,8 +58,8 @@ class Warehouse:
         row = self.session.execute(query.encode(), values or None).fetchone()
         return row[0] if row else None
 
-    def describe(self) -> None:
-        """Say what the template is, and how the tenants are reached."""
+    def describe(self, user: str = "postgres") -> None:
+        """Say what the template is, and how the tenants are reached, whose databases know the warehouse as ``user``."""
         self.session.execute(
             "INSERT INTO _wh.mv_templates (template_name, query_template, column_definitions, indexes)"
             " VALUES (%s, %s, %s, %s)",
@@ -70,7 +70,7 @@ class Warehouse:
             self.session.execute(
                 "INSERT INTO _wh.tenant_connections (tenant_name, host, port, dbname, username, password)"
                 " VALUES (%s, %s, %s, %s, %s, 's3cret')",
-                [tenant, p["host"], int(str(p["port"])), p["dbname"], p["user"]],
+                [tenant, p["host"], int(str(p["port"])), p["dbname"], user],
             )
 
     def build(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from schema_change.core import sqlfiles
 from schema_change.core.backup.scratch import SCRATCH_LIMIT_BYTES
@@ -39,9 +40,13 @@ def _missing(context: CheckContext, role: str, *, may_create: bool) -> tuple[lis
     problems: list[str] = []
     remedies: list[str] = []
     changed = {t for s in context.plan.steps if s.statements or s.undo for t in s.tables}
-    for schema, name, owner in context.rows("access", "not_owned", **names_of(sorted(changed))):
-        problems.append(f"does not own {Table(schema, name)}")
-        remedies.append(f"GRANT {quote(owner)} TO {role}")
+    for schema, name, owner, superuser in context.rows("access", "not_owned", **names_of(sorted(changed))):
+        table = Table(schema, name)
+        problems.append(f"does not own {table}")
+        # To be a superuser is more than the change needs.
+        remedies.append(
+            f"ALTER TABLE {table.quoted} OWNER TO {role}" if superuser else f"GRANT {quote(owner)} TO {role}"
+        )
     schemas = sorted({t.schema for s in context.plan.steps if any(map(_CREATES.match, s.statements)) for t in s.tables})
     for (schema,) in context.rows("access", "schemas_without_create", schemas=schemas):
         problems.append(f"may not create anything in schema {schema}")
@@ -130,11 +135,17 @@ def _other_server(context: CheckContext, server: Target) -> Answer:
         with server.connect("pre-check", read_only=True) as session:
             row = session.execute(sqlfiles.block("checks/access", "role")).fetchone()
             theirs = server_version(session) // 10000
+            [(extensions,)] = context.rows("access", "extensions")
+            beyond = session.execute(
+                sqlfiles.block("checks/access", "for_superusers"), {"names": extensions}
+            ).fetchall()
     except ConfigurationError as error:
         return Answer("fail", error.message, error.hint or "")
     name = server.conn_id
     if row is None or not row[2]:
         return Answer("fail", f"the role of {name} may not create databases", "ALTER ROLE … CREATEDB there")
+    if beyond and not row[1]:
+        return _cannot_install(f"the role of {name}", beyond)
     ours = server_version(context.connection) // 10000
     if theirs < ours:
         return Answer("fail", f"{name} is PostgreSQL {theirs}, older than {ours}", "use a server of the same version")
@@ -151,7 +162,10 @@ def _own_server(context: CheckContext) -> Answer:
             f"{sized(needed)} would be restored on the target's own server; the limit is {sized(SCRATCH_LIMIT_BYTES)}",
             "configure a scratch connection to another server",
         )
-    [(role, _, createdb, *_)] = context.rows("access", "role")
+    [(role, superuser, createdb, *_)] = context.rows("access", "role")
+    [(extensions,)] = context.rows("access", "extensions")
+    if not superuser and (beyond := context.rows("access", "for_superusers", names=extensions)):
+        return _cannot_install(role, beyond)
     if not createdb:
         return Answer(
             "fail",
@@ -159,3 +173,12 @@ def _own_server(context: CheckContext) -> Answer:
             f"ALTER ROLE {quote(role)} CREATEDB, or configure a scratch connection",
         )
     return Answer("pass", f"{sized(needed)} are restored and rehearsed on the target's own server")
+
+
+def _cannot_install(role: str, extensions: Iterable[tuple[Any, ...]]) -> Answer:
+    names = ", ".join(name for (name,) in extensions)
+    return Answer(
+        "fail",
+        f"{role} may not install {names} in the scratch copy: only a superuser may",
+        "configure a scratch connection: a superuser of a server that has nothing else on it",
+    )

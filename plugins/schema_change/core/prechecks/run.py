@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     Check("disk_space", server.disk_space),
     Check("replication", server.replication),
     Check("tenants_sources", warehouse.sources),
+    Check("warehouse_owners", warehouse.owners),
     Check("lock_capacity", warehouse.lock_capacity),
     Check("warehouse_risks", warehouse.risks),
     Check("window", surroundings.window, cheap=False),

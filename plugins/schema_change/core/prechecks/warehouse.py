@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import psycopg
 
 from schema_change.core.execution.statements import message_of
+from schema_change.core.names import quote
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
 from schema_change.core.warehouse.operation import WarehouseOperation
 from schema_change.core.warehouse.template import Template
@@ -56,6 +57,29 @@ def _own_sources(context: CheckContext, templates: Sequence[Template]) -> Answer
     if silent:
         return Answer("fail", f"no answer: {enumerate_some(silent)}", "see _wh.tenant_connections")
     return Answer("pass", f"{counted(len(tenants), 'source')} answered")
+
+
+def owners(context: CheckContext) -> Answer:
+    """Fail when a part or view of the template belongs to somebody as whom we may not act: it could not be moved."""
+    chosen = _chosen(context)
+    if not chosen:
+        return _NOT_ONE
+    if any(template.own for _, template in chosen):
+        return Answer("skipped", "the warehouse's own functions move the parts")
+    problems, remedies = [], []
+    for name in sorted({template.name for _, template in chosen}):
+        for owner, is_superuser, is_upon, number, example in context.rows("warehouse", "not_ours", template=name):
+            what = f"of {name}" if not is_upon else f"that others made on {name}"
+            problems.append(f"{counted(number, 'relation')} {what}, such as {example}, belong to {owner}")
+            if not is_superuser:
+                remedies.append(f"GRANT {quote(owner)} TO wh_admin")
+            else:
+                remedies.append(
+                    f"ALTER TABLE {example} OWNER TO …" if is_upon else "as a superuser: SELECT _wh.give_to_admin()"
+                )
+    if problems:
+        return Answer("fail", "; ".join(problems), "; ".join(dict.fromkeys(remedies)))
+    return Answer("pass", "every part and view can be moved")
 
 
 def lock_capacity(context: CheckContext) -> Answer:
