@@ -142,18 +142,27 @@ BEGIN
 END
 $body$;
 
--- The days of a period (a year or a month) that a schema has, lacks, or has in another shape than the template.
+-- The days of a period (a year or a month) that a schema has, lacks, or has in another shape than the template. Before the
+-- tenant's first day none is missing; that day is then in begins.
 CREATE OR REPLACE FUNCTION _wh.check_period(template text, schema_name text, period text) RETURNS jsonb
 LANGUAGE sql STABLE AS $body$
+    WITH bounds AS (
+        SELECT w.first, w.until, CASE WHEN min(p.part_from) > w.first AND min(p.part_from) < w.until THEN min(p.part_from) END AS begins
+        FROM _wh.period(period) AS w
+        LEFT JOIN _wh.parts_of(template, schema_name) AS p ON true
+        GROUP BY w.first, w.until
+    )
     SELECT jsonb_build_object(
         'views', count(p.part_oid),
         'missing_dates', coalesce(jsonb_agg(d.day ORDER BY d.day) FILTER (WHERE p.part_oid IS NULL), '[]'),
         'other_shape', coalesce(jsonb_agg(d.day ORDER BY d.day) FILTER (WHERE s.problems <> '{}'), '[]')
-    )
+    ) || jsonb_strip_nulls(jsonb_build_object('begins', min(d.begins)))
     FROM (
-        SELECT g::date AS day
-        FROM _wh.period(period) AS w
-        CROSS JOIN generate_series(w.first, least(w.until, _wh.current_date_utc()) - 1, interval '1 day') AS g
+        SELECT g::date AS day, b.begins
+        FROM bounds AS b
+        CROSS JOIN generate_series(
+            coalesce(b.begins, b.first), least(b.until, _wh.current_date_utc()) - 1, interval '1 day'
+        ) AS g
     ) AS d
     LEFT JOIN LATERAL (
         SELECT p.part_oid

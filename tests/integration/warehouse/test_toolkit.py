@@ -204,13 +204,13 @@ def test_a_finished_year_is_folded(empty: Warehouse) -> None:
     with empty.sources["landb"].connect("test") as source:
         source.execute("UPDATE public.foodlog SET logged_time = make_date(%s, 7, 1)", [year])
     build = (
-        "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 2), make_date(%s, 12, 31))"
+        "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 1), make_date(%s, 12, 30))"
     )
     assert empty.one(build, TEMPLATE, year, year)["success_count"] == days - 1
     fold = "SELECT _wh.create_combined_table_from_template_by_year(%s, 'landb', %s)"
-    with pytest.raises(psycopg.errors.RaiseException, match=f"{year}-01-01"):
+    with pytest.raises(psycopg.errors.RaiseException, match=f"{year}-12-31"):
         empty.one(fold, TEMPLATE, year)
-    empty.one("SELECT _wh.update_mv_by_template(%s, 'landb-prod', 'landb', make_date(%s, 1, 1))", TEMPLATE, year)
+    empty.one("SELECT _wh.update_mv_by_template(%s, 'landb-prod', 'landb', make_date(%s, 12, 31))", TEMPLATE, year)
     before = empty.one(f"SELECT count(*) FROM landb.{TEMPLATE}")
     folded = empty.one(fold, TEMPLATE, year)
     assert (folded["rows"], folded["views"], folded["missing_dates"]) == (before, days, [])

@@ -284,6 +284,18 @@ def test_a_year_with_missing_days_is_not_folded(empty: Warehouse, session: Conne
     assert not upkeep.fold(session, LANDB, str(YEAR - 2)).is_there
 
 
+def test_a_tenant_that_began_in_a_month_has_no_days_before(empty: Warehouse, session: Connection) -> None:
+    window = "SELECT _wh.update_mv_window_by_template(%s, 'landb-prod', 'landb', %s::date, %s::date)"
+    began, until = dt.date(YEAR, 4, 20), dt.date(YEAR, 5, 2)
+    assert empty.one(window, TEMPLATE, began, until)["error_count"] == 0
+    checked = empty.one("SELECT _wh.check_period(%s, 'landb', %s)", TEMPLATE, f"{YEAR}-04")
+    assert (checked["views"], checked["missing_dates"], checked["begins"]) == (11, [], str(began))
+    assert upkeep.fold(session, LANDB, f"{YEAR}-04").dropped == 11
+    # A later month lacks what it lacks.
+    checked = empty.one("SELECT _wh.check_period(%s, 'landb', %s)", TEMPLATE, f"{YEAR}-05")
+    assert (checked["views"], len(checked["missing_dates"]), "begins" in checked) == (2, 29, False)
+
+
 def test_yearly_tables_only_until_everything_again(warehouse: Warehouse, session: Connection) -> None:
     before = warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}")
     upkeep.emergency(session, TEMPLATE, only_years=True)
