@@ -139,6 +139,7 @@ BEGIN
         PERFORM _wh.give_rights(
             _wh.rights_of(to_regclass(format('%I.%I', s.schema_name, view_name))), s.days_schema, view_name
         );
+        PERFORM _wh.copy_indexes(s.schema_name, s.days_schema, view_name);
     END IF;
     IF _wh.is_rehearsal() THEN
         RETURN;
@@ -161,6 +162,34 @@ BEGIN
             INNER JOIN jsonb_each(after) AS a ON b.key = a.key AND b.value <> a.value;
         END IF;
     END IF;
+END
+$body$;
+
+-- Make the indexes that a day has, besides the template's, on the one beside it too: somebody has made them by hand. One
+-- whose column is gone, or cannot be indexed so any more, is in the log.
+CREATE OR REPLACE FUNCTION _wh.copy_indexes(from_schema text, to_schema text, view_name text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    x record;
+BEGIN
+    FOR x IN
+        SELECT c.relname AS name, pg_get_indexdef(i.indexrelid) AS definition
+        FROM pg_index AS i
+        INNER JOIN pg_class AS c ON i.indexrelid = c.oid
+        WHERE
+            i.indrelid = to_regclass(format('%I.%I', from_schema, view_name)) AND i.indisvalid
+            AND to_regclass(format('%I.%I', to_schema, c.relname)) IS NULL
+    LOOP
+        BEGIN
+            EXECUTE replace(
+                x.definition, format(' ON %I.%I USING ', from_schema, view_name), format(' ON %I.%I USING ', to_schema, view_name)
+            );
+        EXCEPTION WHEN undefined_column OR undefined_function OR undefined_object OR datatype_mismatch THEN
+            PERFORM _wh.log_info('an index of a day does not fit its new shape', jsonb_build_object(
+                'schema', from_schema, 'view', view_name, 'index', x.name, 'definition', x.definition, 'error', sqlerrm
+            ));
+        END;
+    END LOOP;
 END
 $body$;
 

@@ -99,8 +99,54 @@ BEGIN
                     AND NOT a.attisdropped AND a.attname <> column_name
             )
         );
+        PERFORM _wh.carry_to_column(in_schema, year_table, hidden_name, column_name);
     END IF;
 END
+$body$;
+
+-- Give a column of a yearly table the privileges and the comment of another one, and indexes as that has them, under names
+-- of ours until it is dropped.
+CREATE OR REPLACE FUNCTION _wh.carry_to_column(in_schema text, year_table text, from_column text, to_column text) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    relation regclass := format('%I.%I', in_schema, year_table)::regclass;
+    x record;
+BEGIN
+    PERFORM _wh.give_rights(
+        ARRAY(
+            SELECT replace(r, quote_ident(from_column), quote_ident(to_column))
+            FROM unnest(_wh.rights_of(relation)) AS r
+            WHERE position(quote_ident(from_column) IN r) > 0
+        ), in_schema, year_table
+    );
+    FOR x IN SELECT i.name, i.definition FROM _wh.indexes_on(relation, from_column) AS i LOOP
+        EXECUTE regexp_replace(
+            replace(x.definition, quote_ident(from_column), quote_ident(to_column)),
+            '^(CREATE (UNIQUE )?INDEX )("([^"]|"")+"|\S+)', '\1' || quote_ident(_wh.carried_name(x.name))
+        );
+    END LOOP;
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION _wh.carried_name(index_name text) RETURNS name
+LANGUAGE sql IMMUTABLE AS $body$
+    SELECT ('schema_change_new_' || md5(index_name))::name
+$body$;
+
+-- The indexes made of a column, but for those that constraints are made of.
+CREATE OR REPLACE FUNCTION _wh.indexes_on(relation regclass, column_name text) RETURNS TABLE (name name, definition text)
+LANGUAGE sql STABLE AS $body$
+    SELECT c.relname, pg_get_indexdef(c.oid)
+    FROM pg_attribute AS a
+    INNER JOIN pg_depend AS d
+        ON
+            d.refclassid = 'pg_class'::regclass AND a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+            AND d.classid = 'pg_class'::regclass
+    INNER JOIN pg_class AS c ON d.objid = c.oid AND c.relkind = 'i'
+    WHERE
+        a.attrelid = relation AND a.attname = column_name
+        AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
+    GROUP BY c.oid, c.relname
 $body$;
 
 -- Make the views anew: of every tenant, the public one, and those that others had made on them.
@@ -223,12 +269,18 @@ LANGUAGE plpgsql AS $body$
 DECLARE
     change _wh.changes;
     x record;
+    indexes name[];
+    carried name;
 BEGIN
     PERFORM _wh.lock_template(template);
     SELECT c.* INTO change FROM _wh.changes AS c WHERE c.template_name = template;
     IF change.kind IN ('modify', 'remove') THEN
         FOR x IN SELECT y.* FROM _wh.year_tables(template) AS y LOOP
+            indexes := ARRAY(SELECT i.name FROM _wh.indexes_on(x.part_oid, change.hidden_name) AS i);
             EXECUTE format('ALTER TABLE %I.%I DROP COLUMN IF EXISTS %I', x.schema_name, x.part_name, change.hidden_name);
+            FOREACH carried IN ARRAY indexes LOOP
+                EXECUTE format('ALTER INDEX IF EXISTS %I.%I RENAME TO %I', x.schema_name, _wh.carried_name(carried), carried);
+            END LOOP;
         END LOOP;
     END IF;
     PERFORM _wh.log_info('a change of a template is finished', _wh.change_summary(template));

@@ -289,6 +289,39 @@ def test_what_was_granted_on_a_day_is_granted_on_the_new_one(warehouse: Warehous
     nothing_is_left(warehouse)
 
 
+def test_indexes_that_somebody_made_are_made_again(warehouse: Warehouse, change: Change) -> None:
+    day = f"landb.{TEMPLATE}_{TODAY:%Y_%m_%d}"
+    warehouse.session.execute(f"CREATE INDEX by_hand ON {day} (weight) WHERE weight > 1".encode())
+    warehouse.session.execute(f"CREATE INDEX of_store ON {day} (lower(store))".encode())
+    landed(change("warehouse_remove_column", {"template": TEMPLATE, "column": "store"}, skip_backup=True))
+    found = "SELECT indexdef FROM pg_indexes WHERE indexname = %s"
+    assert warehouse.one(found, "by_hand").startswith(f"CREATE INDEX by_hand ON {day} USING btree (weight) WHERE")
+    assert warehouse.one(found, "of_store") is None
+    logged = warehouse.one("SELECT context FROM _wh.log WHERE message = 'an index of a day does not fit its new shape'")
+    assert logged["index"] == "of_store"
+
+
+@pytest.mark.parametrize("strategy", ["build_beside", "rebuild_in_place"])
+def test_what_a_column_of_yearly_tables_carries_goes_over_to_the_new_one(
+    warehouse: Warehouse, change: Change, strategy: str
+) -> None:
+    table = f"landb.{TEMPLATE}_{YEARS[0]}"
+    for statement in (
+        f'CREATE INDEX "By weight" ON {table} (weight DESC) WHERE weight > 1',
+        f"COMMENT ON COLUMN {table}.weight IS 'in kg'",
+        f"GRANT UPDATE (weight) ON {table} TO wh_read",
+    ):
+        warehouse.session.execute(statement.encode())
+    body = {"template": TEMPLATE, "column": "weight", "type": "double precision", "strategy": strategy}
+    landed(change("warehouse_modify_column", body, skip_backup=True))
+    indexed = f"SELECT indexdef FROM pg_indexes WHERE schemaname = 'landb' AND tablename = '{TEMPLATE}_{YEARS[0]}'"
+    assert warehouse.one(indexed).startswith(f'CREATE INDEX "By weight" ON {table} USING btree (weight DESC)')
+    assert warehouse.one(f"SELECT count(*) FROM ({indexed}) AS i") == 1
+    described = "SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute AS a WHERE a.attrelid = %s::regclass"
+    assert warehouse.one(f"{described} AND a.attname = 'weight'", table) == "in kg"
+    assert warehouse.one(f"SELECT has_column_privilege('wh_read', '{table}', 'weight', 'UPDATE')") is True
+
+
 def test_a_day_of_another_shape_is_made_anew_while_the_view_reads_it(warehouse: Warehouse) -> None:
     for schema in TENANTS.values():
         for year in YEARS:

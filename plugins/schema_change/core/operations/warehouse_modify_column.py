@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from psycopg import sql
 from pydantic import Field
 
-from schema_change.core.catalog.model import Catalog
+from schema_change.core.catalog.model import Catalog, Column, Index
 from schema_change.core.fields import Identifier
 from schema_change.core.model import LockMode, Phase, Step
 from schema_change.core.names import Table, hashed_name, quote
 from schema_change.core.operations.add_column import AddColumn
-from schema_change.core.operations.base import PlanContext, checked
-from schema_change.core.recipes.carried import alter
+from schema_change.core.operations.base import PlanContext, checked, column_of, table_of
+from schema_change.core.recipes import dependents, text
+from schema_change.core.recipes.carried import Swap, alter, copy, dress_index, indexes_of
 from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.sqltext.expression import normalise_type, parse_expression
 from schema_change.core.warehouse.operation import Reshaped, WarehouseOperation
@@ -53,21 +56,27 @@ class WarehouseModifyColumn(WarehouseOperation):
         using = checked(parse_expression, self.using, "using").text if self.using else None
         new = template if template.columns[place][1] == type_ else template.with_type(self.column, type_, using)
         beside = hashed_name("schema_change_next", self.column)
-        years, last = [], []
+        years, last, lost = [], [], []
         for table in template.years:
-            column = relation.column(self.column) if (relation := catalog.get(table)) is not None else None
-            if column is not None and column.type == type_:
+            relation = table_of(catalog, table.quoted, partitions=True)
+            column = column_of(relation, self.column)
+            if column.type == type_:
                 continue  # a run that left its tenant out has converted it
             fill = f"({using or quote(self.column)})::{type_}"
             body = {"table": table.quoted, "column": {"name": beside, "type": type_}, "fill": fill}
-            years.append(AddColumn.model_validate(body).plan(catalog, context))
-            last.append(_take_place(table, self.column, beside))
+            added = AddColumn.model_validate(body).plan(catalog, context)
+            swap = Swap(catalog, relation, self.column, beside, type_)
+            indexes = _carried_indexes(swap)
+            copies = (copy(relation, i, swap.named("new", i.name), self.column, beside) for i in indexes)
+            years.append(replace(added, steps=(*added.steps, *copies)))
+            last.append(_take_place(swap, column, indexes))
+            lost += [f"{table}: constraint {c.name}" for c in relation.constraints if self.column in c.columns]
+            lost += [f"{table}: index {i.name}" for i in indexes_of(relation, self.column) if relation.kind == "p"]
+        notices = [f"the old values of {self.column} in yearly tables are dropped in contract"]
+        if lost:
+            notices.append(f"yearly tables lose in contract what is made of {self.column}: {', '.join(lost)}")
         return Reshaped(
-            new,
-            tuple(years),
-            last=tuple(last),
-            new_year_columns={self.column: beside},
-            notices=tuple(self._notices_of(template)),
+            new, tuple(years), last=tuple(last), new_year_columns={self.column: beside}, notices=tuple(notices)
         )
 
     def column_change(self) -> ColumnChange:
@@ -76,20 +85,34 @@ class WarehouseModifyColumn(WarehouseOperation):
         hidden = hashed_name("schema_change_old", self.column)
         return ColumnChange("modify", checked(normalise_type, self.type, "type"), using, hidden)
 
-    def _notices_of(self, template: Template) -> Iterator[str]:
-        if template.indexes_on(self.column):
-            yield f"yearly tables lose the indexes on {self.column} in contract; add them again with create_index"
-        yield f"the old values of {self.column} in yearly tables are dropped in contract"
+
+def _carried_indexes(swap: Swap) -> tuple[Index, ...]:
+    """Return the indexes made of the column, but for those of constraints, and of a table in partitions."""
+    if swap.relation.kind == "p":
+        return ()
+    constraints = {c.name for c in swap.relation.constraints}
+    return tuple(i for i in indexes_of(swap.relation, swap.column) if i.name not in constraints)
 
 
-def _take_place(table: Table, column: str, beside: str) -> Step:
+def _take_place(swap: Swap, column: Column, indexes: Sequence[Index]) -> Step:
+    """Return the contract step in which the new column takes the old one's name, privileges, comment and indexes."""
+    table = swap.table
+    renamed = (
+        sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+            Table(table.schema, swap.named("new", index.name)).identifier, sql.Identifier(index.name)
+        )
+        for index in indexes
+    )
     return Step(
         phase=Phase.CONTRACT,
-        title=f"let {beside} take the place of {table}.{column}",
+        title=f"let {swap.hidden} take the place of {table}.{column.name}",
         tables=(table,),
         statements=(
-            alter(table, "DROP COLUMN {}", column),
-            alter(table, "RENAME COLUMN {} TO {}", beside, column),
+            alter(table, "DROP COLUMN {}", column.name),
+            alter(table, "RENAME COLUMN {} TO {}", swap.hidden, column.name),
+            *map(text, renamed),
+            *(s for index in indexes for s in dress_index(swap.relation, index)),
+            *dependents.dress(table, column),
         ),
         lock=LockMode.ACCESS_EXCLUSIVE,
         lasting=False,
