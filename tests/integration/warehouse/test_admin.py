@@ -249,7 +249,17 @@ def test_a_superuser_works_for_the_administrators(managed: Managed, target: Targ
             "SELECT _wh.update_mv_by_template(%s, 'landb-prod', 'landb', %s)", [TEMPLATE, tomorrow]
         ).fetchone()
         assert made == (True,)
-    assert owners(managed) == {"wh_admin"}
+        assert owners(managed) == {"wh_admin"}
+        # What it makes by hand has to be given.
+        session.execute(f"CREATE TABLE landb.{TEMPLATE}_{YEARS[0] - 1} (LIKE landb.{TEMPLATE}_{YEARS[0]})".encode())
+    update = "SELECT _wh.update_tenant_union_view_by_template(%s, 'landb')"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"belongs to postgres") as raised:
+        managed.one(update, TEMPLATE)
+    assert "give_to_admin" in str(raised.value.diag.message_hint)
+    with target.connect("superuser") as session:
+        [(given,)] = session.execute("SELECT _wh.give_to_admin()").fetchall()
+        assert given["relations"] == 1
+    assert managed.one(update, TEMPLATE) is True
 
 
 def test_a_superusers_warehouse_is_given_to_the_administrators(

@@ -171,6 +171,7 @@ class WarehouseOperation(Operation):
             notices=(
                 f"nobody can read {template.view} and the tenants' views from migrate until cutover is over",
                 f"{counted(template.days, 'daily view')} are dropped, and built from the sources, also by a rollback",
+                "indexes that somebody made on single days by hand are lost",
             ),
             touched=(template.view,),
         )
