@@ -144,6 +144,8 @@ BEGIN
     IF _wh.is_rehearsal() THEN
         RETURN;
     END IF;
+    -- The day that is read has been analyzed long ago: readers are to get the same plans as soon as the views are exchanged.
+    EXECUTE format('ANALYZE %I.%I', s.days_schema, view_name);
     SELECT coalesce(string_agg(format(', %L, sum(%I)', a.attname, a.attname), '' ORDER BY a.attnum), '') INTO sums
     FROM pg_attribute AS a
     INNER JOIN pg_attribute AS b

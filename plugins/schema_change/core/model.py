@@ -257,6 +257,33 @@ class DataCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """A query as readers ask it, whose planned cost is compared before and after; it is never run."""
+
+    name: str
+    query: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :func:`to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts that the report shows after the change: read-only SQL, whose columns and rows are the table's."""
+
+    title: str
+    query: str
+    notes: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :func:`to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
 class Retired:
     """Dropped data that is kept for a while: a table, the values of a column, or deleted rows.
 
@@ -336,6 +363,8 @@ class Plan:
     one_way: tuple[str, ...] = ()
     """Why the change is one-way after cutover: what a later rollback could not give back. Empty when it is not."""
     retired: tuple[Retired, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    tallies: tuple[Tally, ...] = ()
     fingerprint: str = ""
 
     def of_phase(self, phase: Phase) -> tuple[Step, ...]:
@@ -359,6 +388,8 @@ class Plan:
             notices=tuple(data["notices"]),
             one_way=tuple(data.get("one_way", ())),
             retired=tuple(map(Retired.from_json, data.get("retired", ()))),
+            readings=tuple(map(Reading.from_json, data.get("readings", ()))),
+            tallies=tuple(map(Tally.from_json, data.get("tallies", ()))),
             fingerprint=data["fingerprint"],
         )
 

@@ -64,6 +64,7 @@ def run_report(journal: Journal) -> dict[str, Any]:
         "backup": run.backup,
         "rehearsal": _rehearsal(stages),
         "validation": _validation(journal),
+        "counts": _result(stages, "validate").get("counts", []),
         "around": _around(stages),
         "events": [
             {

@@ -16,9 +16,11 @@ from schema_change.core.model import (
     NewRows,
     Phase,
     Plan,
+    Reading,
     Retired,
     Risk,
     Step,
+    Tally,
     to_json,
 )
 from schema_change.core.names import Table
@@ -57,6 +59,8 @@ PLAN = Plan(
     notices=("mind the gap",),
     one_way=("the old values are gone",),
     retired=(Retired("column", TABLE, READ, "c", ("id",), {"type": "text"}, 7),),
+    readings=(Reading("one day", "SELECT 4"),),
+    tallies=(Tally("values of c", "SELECT 5", "why"),),
     fingerprint="f",
 )
 

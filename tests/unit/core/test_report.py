@@ -56,6 +56,18 @@ REPORT: dict[str, Any] = {
     "findings": [],
     "backup": {"rows": 5000, "tables": ["public.readings"], "bytes": 999, "taken_at": "now", "folder": "/backup"},
     "rehearsal": None,
+    "counts": [
+        {
+            "title": "values <of> a",
+            "notes": "",
+            "columns": ["tenant", "rows"],
+            "rows": [["landb", 4321], ["bistro", None]],
+            "more": True,
+            "error": None,
+        },
+        {"title": "values of b", "notes": "why", "columns": [], "rows": [], "more": False, "error": "took too long"},
+        {"title": "values of nothing", "notes": "", "columns": ["rows"], "rows": [], "more": False, "error": None},
+    ],
     "around": [{"stage": "validate", "status": "warn", "what": "sentinel <by station>: cost 8 before, 95 now"}],
     "validation": [
         {
@@ -105,6 +117,15 @@ def test_the_page_is_escaped_and_needs_nothing_else() -> None:
     assert "prefers-color-scheme: dark" in page
     assert "12,345" in page
     assert "validate: sentinel &lt;by station&gt;: cost 8 before, 95 now" in page
+
+
+def test_counts_are_shown_or_why_there_are_none() -> None:
+    page = render_report(REPORT)
+    assert "<h3>values &lt;of&gt; a</h3>" in page
+    assert '<td>landb</td><td class="n">4,321</td>' in page
+    assert "These are the first 2." in page
+    assert "took too long" in page
+    assert "values of nothing" not in page
 
 
 def test_the_text_for_a_terminal() -> None:

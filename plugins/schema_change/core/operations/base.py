@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schema_change.core.catalog.model import Catalog, Column, Relation
 from schema_change.core.errors import PlanError
-from schema_change.core.model import DataCheck, Expectation, Phase, Retired, Step
+from schema_change.core.model import DataCheck, Expectation, Phase, Reading, Retired, Step, Tally
 from schema_change.core.names import Table
 from schema_change.core.sqltext.expression import Expression
 from schema_change.core.sqltext.grammar import identifier
@@ -43,6 +43,9 @@ class Planned:
     one_way: tuple[str, ...] = ()
     """Why a rollback after cutover could not give everything back."""
     retired: tuple[Retired, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    """Queries whose cost is compared, beside the sentinels of the change's file."""
+    tallies: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,9 +11,12 @@ from pydantic import Field
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier
+from schema_change.core.model import Tally
 from schema_change.core.operations.add_column import AddColumn
 from schema_change.core.operations.base import PlanContext, Planned, checked
 from schema_change.core.operations.create_index import CreateIndex
+from schema_change.core.recipes import beside
+from schema_change.core.recipes.beside import Beside
 from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.sqltext.expression import normalise_type, parse_expression
 from schema_change.core.warehouse.operation import Reshaped, WarehouseOperation
@@ -79,6 +82,12 @@ class WarehouseAddColumn(WarehouseOperation):
         given = "the sources' values where they still have them, else " if self.history_from is not None else ""
         notice = f"rows of finished years get {given}{self.default or 'NULL'}"
         return Reshaped(new, tuple(years), fallback=fallback, history_from=self.history_from, notices=(notice,))
+
+    def tallies(self, change: Beside) -> Iterator[Tally]:
+        """Yield what the report counts: the column's values, and where those of finished years come from."""
+        yield from super().tallies(change)
+        if change.old.years:
+            yield beside.history(change)
 
     def column_change(self) -> ColumnChange:
         """Return what a rebuild in place does to the column of yearly tables. Raises PlanError for history_from."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from schema_change.core import templates
 from schema_change.core.changes.spec import Change
+from schema_change.core.model import Plan
 from schema_change.core.surroundings.models import POINTS, Hook, PrometheusCheck
+from schema_change.core.surroundings.sentinels import sentinels_of
 
 
 def timetable(change: Change) -> Iterator[tuple[str, str]]:
@@ -35,12 +37,12 @@ def _hook(hook: Hook) -> str:
     return shlex.join(hook.run or ())
 
 
-def watched(change: Change) -> Iterator[str]:
+def watched(change: Change, plan: Plan) -> Iterator[str]:
     """Yield what is looked at beside the database's own state, a sentence each."""
     around = change.surroundings
     yield from (f"{check.method} {check.url} answers as it should" for check in around.health)
     yield from (f"metric {check.query} {_bounds(check)}" for check in around.prometheus)
-    for sentinel in around.sentinels:
+    for sentinel in sentinels_of(around, plan):
         consequence = "else the run is rolled back" if sentinel.critical else "else a warning"
         yield f"query '{sentinel.name}' costs at most {sentinel.max_cost_ratio:g} times what it did, {consequence}"
     for check in around.follow_ups:

@@ -139,7 +139,8 @@ def verification(change: Change, plan: Plan) -> list[str]:
         found.append("verify.sql runs in a transaction that is rolled back; an error in it fails the run")
     if change.expectations:
         found.append(f"the suite {change.expectations}")
-    return [*found, *watched(change)]
+    found += (f"counted for the report: {tally.title}" for tally in plan.tallies)
+    return [*found, *watched(change, plan)]
 
 
 def _readable(kind: str, kwargs: Mapping[str, Any]) -> str:

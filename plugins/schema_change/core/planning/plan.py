@@ -40,6 +40,8 @@ def make_plan(change: Change, catalog: Catalog) -> Plan:
         notices=tuple(n for part in parts for n in part.notices) + _notices(steps),
         one_way=tuple(reason for part in parts for reason in part.one_way),
         retired=tuple(kept for part in parts for kept in part.retired),
+        readings=tuple({reading.name: reading for part in parts for reading in part.readings}.values()),
+        tallies=tuple(tally for part in parts for tally in part.tallies),
         fingerprint=catalog.restricted(scope).fingerprint,
     )
     risk, reasons = assess(plan, catalog, parts[-1].catalog if parts else catalog)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from psycopg import sql
 
-from schema_change.core.model import Backfill, Batch, Expectation, LockMode, NewRows, Phase, Step
+from schema_change.core.model import Backfill, Batch, Expectation, LockMode, NewRows, Phase, Step, Tally
 from schema_change.core.names import Table
 from schema_change.core.recipes import raw, text
 from schema_change.core.warehouse.template import Template
@@ -91,6 +91,26 @@ class Beside:
     def views(self) -> tuple[Table, ...]:
         """Return the views that are exchanged: the public one first, because readers come in by it."""
         return (self.old.view, *(Table(tenant.schema, self.name) for tenant in self.old.tenants))
+
+
+def distribution(change: Beside) -> Tally:
+    """Return the count of the column's values in each tenant, for the report."""
+    return Tally(
+        f"{change.old.view}.{change.column} of each tenant",
+        _table_of("column_distribution", (change.name, change.column, change.fallback)),
+        "Values that are there more than once, with their rows; texts are not shown, but for the default",
+    )
+
+
+def history(change: Beside) -> Tally:
+    """Return the count of rows of yearly tables that have their source's value, and the default, for the report."""
+    given = "the default" if change.fallback is not None else "NULL"
+    notes = f"No source was asked for the values of finished years: all have {given}"
+    if change.history_from is not None:
+        notes = (
+            f"Values of {change.history_from} and later are the sources', where they still have the row; else {given}"
+        )
+    return Tally(f"Rows of finished years of {change.name}", _table_of("history_of_change", (change.name,)), notes)
 
 
 def begin(change: Beside) -> Step:
@@ -295,6 +315,11 @@ def named_call(function: str, values: Mapping[str, Any]) -> str:
 
 def _call(function: str, arguments: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(arguments))
+
+
+def _table_of(function: str, values: Iterable[Any]) -> str:
+    arguments = sql.SQL(", ").join(map(sql.Literal, values))
+    return text(sql.SQL("SELECT * FROM {}({})").format(sql.Identifier("_wh", function), arguments))
 
 
 def _by_batches(function: str, template: str) -> tuple[str, str]:

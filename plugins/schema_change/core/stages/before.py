@@ -18,7 +18,7 @@ from schema_change.core.prechecks import raise_if_failed
 from schema_change.core.stages.plan import describe, prepare_again, reported
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
-from schema_change.core.surroundings.sentinels import measure
+from schema_change.core.surroundings.sentinels import measure, sentinels_of
 from schema_change.core.wording import counted, sized
 
 
@@ -130,8 +130,10 @@ def pre_check(session: Session) -> StageResult:
         )
     counts = {s: sum(c.status == s for c in prepared.checks) for s in ("pass", "warn", "unknown")}
     # What validate compares with: the last moment at which nothing was touched.
-    sentinels = measure(session.side, session.surroundings.sentinels)
-    if broken := [f"sentinel {m.name}: {m.error}" for m in sentinels if m.error]:
+    surroundings = session.surroundings
+    sentinels = measure(session.side, sentinels_of(surroundings, stored))
+    asked_for = sentinels[: len(surroundings.sentinels)]
+    if broken := [f"sentinel {m.name}: {m.error}" for m in asked_for if m.error]:
         raise PreCheckFailed("; ".join(broken), hint="correct the query, or leave out analyze", data=result)
     data = {"checks": [to_json(c) for c in prepared.checks], "sentinels": list(map(to_json, sentinels))}
     return StageResult("pre_check", "done", ", ".join(f"{n} {s}" for s, n in counts.items() if n), data)

@@ -16,8 +16,9 @@ from schema_change.core.stages.before import ensure_approved
 from schema_change.core.stages.plan import change_of
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
-from schema_change.core.surroundings.sentinels import compare, measure
+from schema_change.core.surroundings.sentinels import compare, measure, sentinels_of
 from schema_change.core.surroundings.watch import bad, look_around
+from schema_change.core.validation.counts import take_counts
 from schema_change.core.validation.outcomes import CheckOutcome, ValidationOutcome
 from schema_change.core.validation.results import store_results
 from schema_change.core.validation.suites import Suite, load_suite, suite_from_operations
@@ -34,13 +35,16 @@ def validate(session: Session) -> StageResult:
     if suites:
         outcome = _run_suites(session, suites, docs=session.request.folder / "docs", parameters=_rows_before(session))
         store_results(session.work, outcome.outcomes, run_id=str(session.run_id), dag_id=session.request.requested_from)
-    data = _describe(outcome)
+    counts = take_counts(session.side, session.plan().tallies)
+    data = {**_describe(outcome), "counts": list(map(to_json, counts))}
     if outcome.blocking:
         raise ValidationFailed(
             "; ".join(_line(o) for o in outcome.blocking[:5]),
             hint="the run is rolled back; correct the data or the expectation, then start a new run",
             data=data,
         )
+    for missing in (c for c in counts if c.error is not None):
+        session.note(f"{missing.title}: could not be counted: {missing.error}")
     warnings = len(outcome.warnings) + _check_surroundings(session, data)
     session.journal.set_status("validated")
     checked = counted(len(outcome.outcomes) + len(data["sentinels"]) + len(data["looks"]), "check")
@@ -54,8 +58,8 @@ def _check_surroundings(session: Session, data: dict[str, Any]) -> int:
     """
     surroundings = session.surroundings
     checked = session.journal.stages()["pre_check"].result
-    after = measure(session.side, surroundings.sentinels)
-    verdicts = compare(surroundings.sentinels, checked.get("sentinels", ()), after)
+    sentinels = sentinels_of(surroundings, session.plan())
+    verdicts = compare(sentinels, checked.get("sentinels", ()), measure(session.side, sentinels))
     looks = look_around(surroundings, patient=True, alive=session.is_open)
     data |= {"sentinels": list(map(to_json, verdicts)), "looks": list(map(to_json, looks))}
     for warning in (v for v in verdicts if v.severity == "warning"):

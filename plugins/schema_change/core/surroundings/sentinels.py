@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,12 @@ import psycopg
 
 from schema_change.core import sqlfiles
 from schema_change.core.database import Connection
-from schema_change.core.surroundings.models import Sentinel
+from schema_change.core.model import Plan
+from schema_change.core.surroundings.models import Sentinel, Surroundings
 
 _SHAPE = ("Node Type", "Relation Name", "Index Name", "Join Type", "Strategy")
+#: Of more nodes below one, such as the parts of a view over hundreds of days, only the kinds are told.
+_MANY = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,13 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"sentinel {self.name}: {self.message}"
+
+
+def sentinels_of(surroundings: Surroundings, plan: Plan) -> tuple[Sentinel, ...]:
+    """Return the queries to compare: those of the change's file, and those that its operations know of."""
+    named = {sentinel.name for sentinel in surroundings.sentinels}
+    known = (Sentinel(name=r.name, query=r.query) for r in plan.readings if r.name not in named)
+    return (*surroundings.sentinels, *known)
 
 
 def measure(connection: Connection, sentinels: Sequence[Sentinel], *, run: bool = True) -> list[Measured]:
@@ -72,7 +83,12 @@ def _measure(connection: Connection, sentinel: Sentinel, *, run: bool) -> Measur
 
 def _shape(node: Mapping[str, Any]) -> str:
     words = " ".join(str(node[key]) for key in _SHAPE if key in node)
-    below = ", ".join(map(_shape, node.get("Plans", ())))
+    plans = node.get("Plans", ())
+    if len(plans) > _MANY:
+        kinds = Counter(plan["Node Type"] for plan in plans)
+        below = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
+    else:
+        below = ", ".join(map(_shape, plans))
     return f"{words} ({below})" if below else words
 
 
@@ -81,10 +97,12 @@ def _compare(sentinel: Sentinel, before: Mapping[str, Any] | None, after: Measur
     if after.timed_out:
         return Verdict(sentinel.name, worse, f"took too long: {after.error}")
     if after.error is not None:
-        return Verdict(sentinel.name, "critical", f"does not run any more: {after.error}")
+        ran = before is None or before["error"] is None
+        what = f"does not run{' any more' if ran else ''}: {after.error}"
+        return Verdict(sentinel.name, "critical" if ran else worse, what)
     if sentinel.max_ms is not None and after.ms is not None and after.ms > sentinel.max_ms:
         return Verdict(sentinel.name, worse, f"took {after.ms:.1f} ms, expected at most {sentinel.max_ms:g} ms")
-    if before is None:
+    if before is None or before["error"] is not None:
         return Verdict(sentinel.name, "", f"cost {after.cost:g}; it was not measured before")
     changed = before["shape"] != after.shape
     plan = f"; its plan was {before['shape']} and is {after.shape}" if changed else "; the same plan"

@@ -13,7 +13,7 @@ from pydantic import Field
 from schema_change.core.catalog.model import Catalog
 from schema_change.core.errors import PlanError
 from schema_change.core.fields import Identifier
-from schema_change.core.model import Phase, Step
+from schema_change.core.model import Phase, Step, Tally
 from schema_change.core.names import Table
 from schema_change.core.operations.base import Operation, PlanContext, Planned
 from schema_change.core.recipes import beside, own_functions, reconstruction
@@ -21,6 +21,7 @@ from schema_change.core.recipes.beside import Beside
 from schema_change.core.recipes.dependents import shown
 from schema_change.core.recipes.reconstruction import ColumnChange
 from schema_change.core.warehouse.own import Own
+from schema_change.core.warehouse.readings import readings
 from schema_change.core.warehouse.template import Template, Tenant
 from schema_change.core.wording import counted
 
@@ -139,6 +140,8 @@ class WarehouseOperation(Operation):
             notices=(*self._notices(template, waves), *shaped.notices),
             touched=(template.view,),
             retired=tuple(kept for part in shaped.years for kept in part.retired),
+            readings=tuple(readings(template, shaped.new)),
+            tallies=tuple(self.tallies(change)),
         )
 
     def _in_place(
@@ -151,12 +154,14 @@ class WarehouseOperation(Operation):
                 "source_down: skip: a rebuild in place drops the days of every tenant", hint="source_down: stop"
             )
         _refuse_users(catalog, template, self.removed)
-        new = self.reshape(replace(template, years=()), catalog, context).new
+        shaped = self.reshape(replace(template, years=()), catalog, context)
+        new = shaped.new
         change = Beside(
             old=template,
             new=new,
             column=self.changed,
             waves=waves,
+            fallback=shaped.fallback,
             source_down=self.source_down,
             source_pause_s=self.source_pause_s,
         )
@@ -174,6 +179,8 @@ class WarehouseOperation(Operation):
                 "indexes that somebody made on single days by hand are lost",
             ),
             touched=(template.view,),
+            readings=tuple(readings(template, new)),
+            tallies=tuple(self.tallies(change)),
         )
 
     def _by_own_functions(
@@ -211,7 +218,13 @@ class WarehouseOperation(Operation):
             data_migration=True,
             notices=tuple(_notices_of_own(template, own)),
             touched=(template.view,),
+            readings=tuple(readings(template, new)),
         )
+
+    def tallies(self, change: Beside) -> Iterator[Tally]:
+        """Yield what the report counts: how the column is distributed, unless it is gone."""
+        if self.removed is None:
+            yield beside.distribution(change)
 
     @abstractmethod
     def column_change(self) -> ColumnChange:
