@@ -55,6 +55,11 @@ def get_provider_info() -> dict[str, Any]:
                         "required actions, except who asked for the run.",
                         example="/opt/airflow/include/approvers.yaml",
                     ),
+                    "blackouts_file": _option(
+                        "YAML file with ``blackouts``, as in a change file: times in which no change goes on, also of "
+                        "those from a form.",
+                        example="/opt/airflow/include/blackouts.yaml",
+                    ),
                     "scratch_conn_id": _option(
                         "Connection of the server on which backups are verified and changes rehearsed. Empty: the "
                         "target's own server, for small databases only."

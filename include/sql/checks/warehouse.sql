@@ -45,3 +45,42 @@ SELECT
     (SELECT array_agg(c.tenant_name ORDER BY c.tenant_name) FROM _wh.tenant_connections AS c WHERE c.created_at > now() - interval '7 days')
         AS new_tenants,
     (SELECT max(t.installed_at) > now() - interval '7 days' AND count(*) > 1 FROM _wh.toolkit_version AS t) AS new_functions;
+
+-- name: work
+-- The days that a change asks the sources for: of daily views, and from a year on of finished years.
+SELECT
+    count(*) FILTER (WHERE NOT p.is_table)
+    + coalesce(sum(p.part_until - p.part_from) FILTER (WHERE p.is_table AND p.part_from >= make_date(%(history_from)s::integer, 1, 1)), 0)
+FROM _wh.parts_of(%(template)s) AS p
+WHERE p.schema_name = ANY(%(schemas)s);
+
+-- name: seconds_a_day
+-- What a day of one tenant took when days were built last, without the rest behind it.
+SELECT
+    (
+        sum(extract(EPOCH FROM s.finished_at - s.started_at)) * max(coalesce((r.options ->> 'shards')::integer, 1))
+        / sum(s.rows) - max(o.pause_s)
+    )::double precision
+FROM schema_change.run AS r
+INNER JOIN schema_change.step AS s ON r.run_id = s.run_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(max((b.body ->> 'source_pause_s')::numeric), 0) AS pause_s
+    FROM jsonb_array_elements(r.change -> 'operations') AS i (item)
+    CROSS JOIN LATERAL jsonb_each(i.item) AS b (kind, body)
+) AS o
+WHERE
+    s.phase = 'backfill' AND s.rows > 0 AND s.finished_at IS NOT NULL
+    AND s.step -> 'backfill' -> 'table' = '{"schema": "_wh", "name": "change_work"}'
+GROUP BY r.run_id, r.started_at
+ORDER BY r.started_at DESC
+LIMIT 1;
+
+-- name: never_landed
+SELECT k.kind
+FROM unnest(%(kinds)s::text[]) AS k (kind)
+WHERE NOT EXISTS (
+    SELECT FROM schema_change.run AS r
+    CROSS JOIN LATERAL jsonb_array_elements(r.change -> 'operations') AS o (item)
+    WHERE r.status = 'applied' AND o.item ? k.kind
+)
+ORDER BY k.kind;

@@ -21,6 +21,8 @@ from schema_change.core.journal.journal import RunRow, find_run
 from schema_change.core.planning.approval import load_approvers
 from schema_change.core.stages.origin import cli_origin
 from schema_change.core.stages.request import Options, Request
+from schema_change.core.surroundings.blackouts import load_blackouts
+from schema_change.core.surroundings.models import Blackout
 
 #: ``plan`` is the dry run, and the CLI is told who approves, it does not ask around.
 _NOT_FLAGS = frozenset({"dry_run", "approvers"})
@@ -49,6 +51,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scratch", metavar="TARGET", help="server for rehearsals; default: the target's own")
     add_artifacts(group)
     group.add_argument("--approvers", type=Path, metavar="FILE", help="default: include/approvals.yaml if it is there")
+    group.add_argument("--blackouts", type=Path, metavar="FILE", help="default: include/blackouts.yaml if it is there")
 
 
 def add_artifacts(parser: argparse._ActionsContainer) -> None:
@@ -126,6 +129,7 @@ def request_of(arguments: argparse.Namespace, target: Target, run_id: UUID, opti
         scratch=targets.resolve("scratch", arguments.scratch) if arguments.scratch else None,
         expectations=expectations if expectations.is_dir() else None,
         approvers=_approvers(arguments),
+        blackouts=_blackouts(arguments),
         **more,
     )
 
@@ -136,6 +140,11 @@ def _approvers(arguments: argparse.Namespace) -> Mapping[str, tuple[str, ...]]:
         # A policy that is not there must not mean that anybody may approve.
         raise ConfigurationError(f"the approvers file {given} does not exist")
     return load_approvers(given or arguments.changes.absolute().parents[1] / "approvals.yaml")
+
+
+def _blackouts(arguments: argparse.Namespace) -> tuple[Blackout, ...]:
+    file: Path = arguments.blackouts or arguments.changes.absolute().parents[1] / "blackouts.yaml"
+    return load_blackouts(file) if arguments.blackouts or file.is_file() else ()
 
 
 def run_of(target: Target, run_id: UUID) -> RunRow:

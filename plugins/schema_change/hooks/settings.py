@@ -13,6 +13,8 @@ from upath import UPath
 
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.planning.approval import load_approvers
+from schema_change.core.surroundings.blackouts import load_blackouts
+from schema_change.core.surroundings.models import Blackout
 
 SECTION = "schema_change"
 
@@ -25,6 +27,7 @@ class Settings:
     expectations: Path | None
     artifacts_url: str
     approvers_file: Path | None
+    blackouts_file: Path | None
     scratch_conn_id: str | None
     conn_ids: tuple[str, ...]
     warehouse_conn_id: str | None
@@ -38,6 +41,7 @@ class Settings:
             expectations=_path("expectations_folder"),
             artifacts_url=_option("artifacts_url") or (home / "schema_change").absolute().as_uri(),
             approvers_file=_path("approvers_file"),
+            blackouts_file=_path("blackouts_file"),
             scratch_conn_id=_option("scratch_conn_id") or None,
             conn_ids=tuple(name for part in _option("conn_ids").split(",") if (name := part.strip())),
             warehouse_conn_id=_option("warehouse_conn_id") or None,
@@ -60,6 +64,10 @@ class Settings:
                 f"the approvers file {self.approvers_file} does not exist", hint=f"see [{SECTION}] approvers_file"
             )
         return load_approvers(self.approvers_file)
+
+    def blackouts(self) -> tuple[Blackout, ...]:
+        """Return the times in which no change goes on. Raises ChangeFileError naming what does not fit."""
+        return load_blackouts(self.blackouts_file) if self.blackouts_file is not None else ()
 
 
 def _path(name: str) -> Path | None:

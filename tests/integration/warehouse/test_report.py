@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from dataclasses import replace
 from typing import Any
 
-from tests.bench import Run
+from schema_change.core.stages.runner import Runner
+from schema_change.core.surroundings.models import Blackout
+from schema_change.core.templates import duration
+from tests.bench import Bench, Run
 from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
 from tests.integration.warehouse.test_change import ADD, DAYS, YEARS, landed
-from tests.integration.warehouse.warehouse import TEMPLATE, Warehouse
+from tests.integration.warehouse.warehouse import TEMPLATE, TODAY, Warehouse
 
 pytestmark = OLDEST_IS_SLOW
 OLDER, NEWER = (f"{TEMPLATE}_{year}" for year in YEARS)
@@ -123,3 +128,44 @@ def test_a_reader_that_gets_slower_is_a_warning(warehouse: Warehouse, change: Ch
     # Each of its values is there once; the other's rows of before are met by those of above.
     assert (bistro["distinct values"], bistro["most frequent"]) == (4 + 5 * DAYS, None)
     assert "-05-01 00:00:00 (2)" in landb["most frequent"]
+
+
+def risks(run: Run) -> tuple[str, str]:
+    """Return what the plan says of the risks, also one that was refused for another reason."""
+    plan = run.results["plan"].data if "plan" in run.results else run.error.data if run.error else {}
+    return next((c["status"], c["message"]) for c in plan["checks"] if c["name"] == "warehouse_risks")
+
+
+def test_how_long_it_will_take_is_known_from_the_last_time(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute("UPDATE _wh.tenant_connections SET created_at = now() - interval '1 year'")
+    first = change("warehouse_add_column", {**ADD, "column": "other"}, skip_rehearsal=True)
+    landed(first)
+    days = f"for {2 * DAYS} days, "
+    status, message = risks(first)
+    assert status == "warn"
+    assert "no warehouse_add_column has landed in this warehouse before" in message
+    assert f"expected to take about {duration(2 * DAYS * 6.0)} {days}6 s each (assumed" in message
+    status, message = risks(change("warehouse_add_column", ADD, stop_before="approve"))
+    assert status == "pass", message
+    assert days in message
+    assert "(as when days were built last)" in message
+    body = {**ADD, "source_pause_s": 60, "history_from": YEARS[0]}
+    status, message = risks(change("warehouse_add_column", body, stop_before="approve"))
+    assert status == "warn"
+    assert message.startswith("it takes more than two hours; expected to take about ")
+
+
+def test_a_blackout_of_the_installation_is_kept_to(warehouse: Warehouse, bench: Bench) -> None:
+    change = bench.write("001_change", {"operations": [{"warehouse_add_column": ADD}]})
+    request = bench.request(change, skip_rehearsal=True, skip_backup=True)
+    day = dt.timedelta(days=1)
+    body = {"from": f"{TODAY}", "to": f"{TODAY + day}", "reason": "month end"}
+    run = Run(replace(request, blackouts=(Blackout.model_validate(body),)))
+    assert run.try_stage("plan"), run.error
+    assert "month end" in risks(run)[1]
+    run.approve()
+    for stage in ("approve", "backup", "pre_check", "rehearse"):
+        assert run.try_stage(stage), run.error
+    result = Runner(run.request).run("migrate")
+    assert (result.status, "month end" in result.summary) == ("waiting", True)
+    assert warehouse.one("SELECT count(*) FROM _wh.changes") == 0

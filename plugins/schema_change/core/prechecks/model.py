@@ -17,6 +17,7 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.model import Plan
 from schema_change.core.names import Table
 from schema_change.core.stages.request import Options
+from schema_change.core.surroundings.models import Blackout
 
 Status = Literal["pass", "warn", "fail", "unknown", "skipped"]
 
@@ -53,6 +54,8 @@ class CheckContext:
     artifacts: UPath
     scratch: Target | None
     run_id: UUID
+    blackouts: tuple[Blackout, ...] = ()
+    """Those of the installation, beside those of the change."""
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:

@@ -22,9 +22,9 @@ from schema_change.core.wording import counted
 def window(context: CheckContext) -> Answer:
     """Fail outside the hours in which the change may start, or warn when it waits for them."""
     change = context.change
-    if change.window is None and not change.surroundings.blackouts:
+    if change.window is None and not change.surroundings.blackouts and not context.blackouts:
         return Answer("skipped", "the change may start at any time")
-    closed = opens_at(change, dt.datetime.now(dt.UTC))
+    closed = opens_at(change, dt.datetime.now(dt.UTC), context.blackouts)
     if closed is None:
         return Answer("pass", f"inside {change.window}" if change.window else "no blackout")
     if waits(change):

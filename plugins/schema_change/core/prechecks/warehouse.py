@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
 from schema_change.core.execution.statements import message_of
+from schema_change.core.journal import registry
 from schema_change.core.names import quote
 from schema_change.core.prechecks.model import Answer, CheckContext, enumerate_some
+from schema_change.core.templates import duration
 from schema_change.core.warehouse.operation import WarehouseOperation
 from schema_change.core.warehouse.template import Template
 from schema_change.core.wording import counted
 
+Chosen = list[tuple[WarehouseOperation, Template]]
+#: The runbook's limit, in seconds, of what is a risk by its length alone.
+_LONG_S = 2 * 3600
+#: What a day of one tenant takes while none was ever built: the runbook's 15 to 45 minutes for 289 days.
+_A_DAY_S = 6.0
 #: Readers that should be able to read everything at the same time.
 _READERS = 10
 _NOT_ONE = Answer("skipped", "no template of a warehouse is changed")
@@ -104,7 +112,7 @@ def lock_capacity(context: CheckContext) -> Answer:
 
 
 def risks(context: CheckContext) -> Answer:
-    """Warn about what makes such a change a bad idea today: new tenants, a new release of the toolkit, no rehearsal."""
+    """Warn about what makes such a change a bad idea today: what is new, what is long, and days that must be quiet."""
     chosen = _chosen(context)
     if not chosen:
         return _NOT_ONE
@@ -112,17 +120,65 @@ def risks(context: CheckContext) -> Answer:
         new_tenants, new_functions = context.rows("warehouse_own", "new_tenants")[0][0], False
     else:
         new_tenants, new_functions = context.rows("warehouse", "risks")[0]
+    seconds, expected = _expected(context, chosen)
     found = [
         *([f"tenants of this week: {enumerate_some(new_tenants)}"] if new_tenants else []),
         *(["the toolkit was upgraded this week"] if new_functions else []),
         *(["it is not rehearsed"] if context.options.skip_rehearsal or context.options.skip_backup else []),
+        *(f"no {kind} has landed in this warehouse before" for kind in _untried(context, chosen)),
+        *(["it takes more than two hours"] if seconds > _LONG_S else []),
+        *_reached(context, dt.timedelta(seconds=seconds)),
     ]
     if found:
-        return Answer("warn", "; ".join(found), "look at the plan once more, or name a tenant to begin with in canary:")
-    return Answer("pass", "no new tenants, no new functions")
+        message = "; ".join((*found, f"expected to take {expected}"))
+        return Answer("warn", message, "look at the plan once more, or name a tenant to begin with in canary:")
+    return Answer("pass", f"no new tenants, no new functions; expected to take {expected}")
 
 
-def _chosen(context: CheckContext) -> list[tuple[WarehouseOperation, Template]]:
+def _expected(context: CheckContext, chosen: Chosen) -> tuple[float, str]:
+    """Return how long the days will take to be built, in seconds and in words that say from what it is known."""
+    known = registry.is_installed(context.connection)
+    found = context.rows("warehouse", "seconds_a_day") if known else []
+    a_day = max(found[0][0], 0.0) if found else _A_DAY_S
+    seconds, days = 0.0, 0
+    for operation, template in chosen:
+        schemas = [schema for wave in operation.waves(template) for schema in wave]
+        work = _work(context, operation, template, schemas)
+        # A source is asked by one session at a time.
+        seconds += work * (a_day + operation.source_pause_s) / min(context.options.shards, len(schemas))
+        days += work
+    rests = " and the rest behind it" if any(operation.source_pause_s for operation, _ in chosen) else ""
+    why = "as when days were built last" if found else "assumed, none was built by a change here"
+    return seconds, f"about {duration(seconds)} for {counted(days, 'day')}, {a_day:.2g} s each{rests} ({why})"
+
+
+def _work(context: CheckContext, operation: WarehouseOperation, template: Template, schemas: Sequence[str]) -> int:
+    """Return how many days the sources are asked for, one of each tenant counted by itself."""
+    if template.own is not None:
+        return template.days
+    beside = operation.strategy == "build_beside"
+    year = getattr(operation, "history_from", None) if beside else None
+    rows = context.rows("warehouse", "work", template=template.name, schemas=schemas, history_from=year)
+    return int(rows[0][0])
+
+
+def _untried(context: CheckContext, chosen: Chosen) -> list[str]:
+    """Return the operations that have never landed in this database."""
+    kinds = sorted({operation.kind for operation, _ in chosen})
+    if not registry.is_installed(context.connection):
+        return kinds
+    return [row[0] for row in context.rows("warehouse", "never_landed", kinds=kinds)]
+
+
+def _reached(context: CheckContext, takes: dt.timedelta) -> Iterator[str]:
+    """Yield the blackouts that the change would run into, when it began now."""
+    now = dt.datetime.now(dt.UTC)
+    for blackout in (*context.change.surroundings.blackouts, *context.blackouts):
+        if blackout.start < now + takes and now < blackout.end:
+            yield f"it would run into a blackout, from {blackout.start:%Y-%m-%d %H:%M %Z} on: {blackout.reason}"
+
+
+def _chosen(context: CheckContext) -> Chosen:
     templates = context.catalog.templates or {}
     operations = (o for o in context.change.operations if isinstance(o, WarehouseOperation))
     return [(o, templates[o.template]) for o in operations if o.template in templates]

@@ -15,6 +15,7 @@ from upath import UPath
 from schema_change.core.changes.spec import Change
 from schema_change.core.database import Target
 from schema_change.core.execution.waiting import Waiting
+from schema_change.core.surroundings.models import Blackout
 
 
 class Options(BaseModel):
@@ -59,8 +60,8 @@ class Request:
 
     ``artifacts`` is the folder (any fsspec URL) for backups, reports and Data Docs. ``scratch`` is the server on
     which backups are verified and rehearsed; None means the target's own server, for small changes only.
-    ``approvers`` maps a role to its users, from the policy file. ``change`` is None when a run is finished from
-    its journal alone, as reconcile and a later rollback do.
+    ``approvers`` maps a role to its users, from the policy file; ``blackouts`` are those of the installation.
+    ``change`` is None when a run is finished from its journal alone, as reconcile and a later rollback do.
     """
 
     run_id: UUID
@@ -73,6 +74,7 @@ class Request:
     scratch: Target | None = None
     expectations: Path | None = None
     approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blackouts: tuple[Blackout, ...] = ()
 
     @property
     def folder(self) -> UPath:

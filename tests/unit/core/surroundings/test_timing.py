@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pytest
 
 from schema_change.core.changes.spec import Change, Window
+from schema_change.core.errors import ChangeFileError
+from schema_change.core.surroundings.blackouts import load_blackouts
 from schema_change.core.surroundings.models import Blackout, Surroundings
 from schema_change.core.surroundings.timing import opens_at
 
@@ -49,6 +52,31 @@ def test_it_opens_when_window_and_blackouts_allow(
 ) -> None:
     closed = opens_at(change(window, *blackouts), at(now))
     assert (closed and closed.opens_at) == (at(expected) if expected else None)
+
+
+def test_blackouts_of_the_installation_hold_beside_those_of_the_change() -> None:
+    closed = opens_at(change(None, HOLIDAYS), at("2024-12-10 20:00"), [SHORT])
+    assert closed is not None
+    assert (closed.opens_at, opens_at(change(None, HOLIDAYS), at("2024-12-10 20:00"))) == (at("2024-12-10 22:00"), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- from: 2024-12-20", "expected keys"),
+        ("blackouts:\n  - {from: 2024-12-20, to: 2024-12-19, reason: x}", "must be after from"),
+        ("blackouts:\n\n  - {from: 2024-12-20, to: 2024-12-21}", "blackouts.0.reason"),
+        ("blackout: []", "blackout"),
+    ],
+)
+def test_a_file_of_blackouts_that_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "blackouts.yaml"
+    with pytest.raises(ChangeFileError, match="cannot be read"):
+        load_blackouts(file)
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ChangeFileError, match=re.escape(str(file))) as caught:
+        load_blackouts(file)
+    assert message in str(caught.value)
 
 
 def test_it_says_why_and_until_when() -> None:
