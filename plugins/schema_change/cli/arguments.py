@@ -21,8 +21,6 @@ from schema_change.core.journal.journal import RunRow, find_run
 from schema_change.core.planning.approval import load_approvers
 from schema_change.core.stages.origin import cli_origin
 from schema_change.core.stages.request import Options, Request
-from schema_change.core.surroundings.blackouts import load_blackouts
-from schema_change.core.surroundings.models import Blackout
 
 #: ``plan`` is the dry run, and the CLI is told who approves, it does not ask around.
 _NOT_FLAGS = frozenset({"dry_run", "approvers"})
@@ -129,7 +127,7 @@ def request_of(arguments: argparse.Namespace, target: Target, run_id: UUID, opti
         scratch=targets.resolve("scratch", arguments.scratch) if arguments.scratch else None,
         expectations=expectations if expectations.is_dir() else None,
         approvers=_approvers(arguments),
-        blackouts=_blackouts(arguments),
+        blackouts_file=_blackouts(arguments),
         **more,
     )
 
@@ -142,9 +140,10 @@ def _approvers(arguments: argparse.Namespace) -> Mapping[str, tuple[str, ...]]:
     return load_approvers(given or arguments.changes.absolute().parents[1] / "approvals.yaml")
 
 
-def _blackouts(arguments: argparse.Namespace) -> tuple[Blackout, ...]:
-    file: Path = arguments.blackouts or arguments.changes.absolute().parents[1] / "blackouts.yaml"
-    return load_blackouts(file) if arguments.blackouts or file.is_file() else ()
+def _blackouts(arguments: argparse.Namespace) -> Path | None:
+    usual: Path = arguments.changes.absolute().parents[1] / "blackouts.yaml"
+    given: Path | None = arguments.blackouts
+    return given or (usual if usual.is_file() else None)
 
 
 def run_of(target: Target, run_id: UUID) -> RunRow:

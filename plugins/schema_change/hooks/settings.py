@@ -13,8 +13,6 @@ from upath import UPath
 
 from schema_change.core.errors import ConfigurationError
 from schema_change.core.planning.approval import load_approvers
-from schema_change.core.surroundings.blackouts import load_blackouts
-from schema_change.core.surroundings.models import Blackout
 
 SECTION = "schema_change"
 
@@ -64,10 +62,6 @@ class Settings:
                 f"the approvers file {self.approvers_file} does not exist", hint=f"see [{SECTION}] approvers_file"
             )
         return load_approvers(self.approvers_file)
-
-    def blackouts(self) -> tuple[Blackout, ...]:
-        """Return the times in which no change goes on. Raises ChangeFileError naming what does not fit."""
-        return load_blackouts(self.blackouts_file) if self.blackouts_file is not None else ()
 
 
 def _path(name: str) -> Path | None:

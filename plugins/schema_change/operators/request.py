@@ -89,7 +89,7 @@ def build_request(source: Change | Procedure, context: Context) -> Request:
         scratch=_scratch(settings),
         expectations=_suites(change, settings),
         approvers=settings.approvers(),
-        blackouts=settings.blackouts(),
+        blackouts_file=settings.blackouts_file,
     )
 
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from schema_change.core.errors import ChangeFileError
 from schema_change.core.stages.runner import Runner
-from schema_change.core.surroundings.models import Blackout
 from schema_change.core.templates import duration
 from tests.bench import Bench, Run
 from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
@@ -157,15 +157,23 @@ def test_how_long_it_will_take_is_known_from_the_last_time(warehouse: Warehouse,
 
 def test_a_blackout_of_the_installation_is_kept_to(warehouse: Warehouse, bench: Bench) -> None:
     change = bench.write("001_change", {"operations": [{"warehouse_add_column": ADD}]})
+    file = bench.folder / "blackouts.yaml"
+    file.write_text(f"blackouts: [{{from: {TODAY}, to: {TODAY + dt.timedelta(days=1)}, reason: month end}}]")
     request = bench.request(change, skip_rehearsal=True, skip_backup=True)
-    day = dt.timedelta(days=1)
-    body = {"from": f"{TODAY}", "to": f"{TODAY + day}", "reason": "month end"}
-    run = Run(replace(request, blackouts=(Blackout.model_validate(body),)))
+    run = Run(replace(request, blackouts_file=file))
     assert run.try_stage("plan"), run.error
-    assert "month end" in risks(run)[1]
+    assert "it would run into a blackout" in risks(run)[1]
     run.approve()
     for stage in ("approve", "backup", "pre_check", "rehearse"):
         assert run.try_stage(stage), run.error
-    result = Runner(run.request).run("migrate")
-    assert (result.status, "month end" in result.summary) == ("waiting", True)
+    checks = {c["name"]: (c["status"], c["message"]) for c in run.results["pre_check"].data["checks"]}
+    assert checks["window"][0] == "warn"
+    assert "month end" in checks["window"][1]
+    assert Runner(run.request).run("migrate").status == "waiting"
     assert warehouse.one("SELECT count(*) FROM _wh.changes") == 0
+    # What ends a run must not depend on the file.
+    file.write_text("nothing of that kind")
+    assert not run.try_stage("migrate")
+    assert isinstance(run.error, ChangeFileError)
+    run.finish()
+    assert warehouse.one("SELECT status FROM schema_change.run") == "stopped"

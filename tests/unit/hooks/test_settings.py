@@ -12,22 +12,21 @@ from schema_change.hooks.settings import Settings
 def test_nothing_has_to_be_set() -> None:
     settings = Settings.read()
     assert (settings.changes, settings.expectations, settings.approvers_file) == (None, None, None)
+    assert settings.blackouts_file is None
     assert settings.scratch_conn_id is None
     assert settings.conn_ids == ()
     assert settings.warehouse_conn_id is None
     assert str(settings.artifacts) == f"file://{os.environ['AIRFLOW_HOME']}/schema_change"
     assert settings.approvers() == {}
-    assert settings.blackouts() == ()
 
 
 def test_the_section_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "approvers.yaml").write_text("database_administrator: [ann, bob]\n", encoding="utf-8")
-    (tmp_path / "blackouts.yaml").write_text("blackouts: [{from: 2024-12-20, to: 2025-01-06, reason: holidays}]\n")
     for word, value in {
         "CHANGES_FOLDER": "/srv/changes",
         "ARTIFACTS_URL": "memory://artifacts",
         "APPROVERS_FILE": str(tmp_path / "approvers.yaml"),
-        "BLACKOUTS_FILE": str(tmp_path / "blackouts.yaml"),
+        "BLACKOUTS_FILE": "/srv/blackouts.yaml",
         "SCRATCH_CONN_ID": "scratch",
         "WAREHOUSE_CONN_ID": "warehouse",
     }.items():
@@ -37,7 +36,7 @@ def test_the_section_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert settings.scratch_conn_id == "scratch"
     assert settings.warehouse_conn_id == "warehouse"
     assert settings.approvers() == {"database_administrator": ("ann", "bob")}
-    assert [blackout.reason for blackout in settings.blackouts()] == ["holidays"]
+    assert settings.blackouts_file == Path("/srv/blackouts.yaml")
     page = settings.artifacts / "weather" / "report.json"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("{}")

@@ -88,7 +88,7 @@ def _context(session: Session, change: Change, plan: Plan, catalog: Catalog) -> 
         options=session.options,
         artifacts=session.request.artifacts,
         scratch=session.request.scratch,
-        blackouts=session.request.blackouts,
+        blackouts=session.request.blackouts(),
         run_id=session.run_id,
     )
 

@@ -15,6 +15,7 @@ from upath import UPath
 from schema_change.core.changes.spec import Change
 from schema_change.core.database import Target
 from schema_change.core.execution.waiting import Waiting
+from schema_change.core.surroundings.blackouts import load_blackouts
 from schema_change.core.surroundings.models import Blackout
 
 
@@ -60,7 +61,7 @@ class Request:
 
     ``artifacts`` is the folder (any fsspec URL) for backups, reports and Data Docs. ``scratch`` is the server on
     which backups are verified and rehearsed; None means the target's own server, for small changes only.
-    ``approvers`` maps a role to its users, from the policy file; ``blackouts`` are those of the installation.
+    ``approvers`` maps a role to its users, from the policy file; ``blackouts_file`` has the installation's blackouts.
     ``change`` is None when a run is finished from its journal alone, as reconcile and a later rollback do.
     """
 
@@ -74,12 +75,16 @@ class Request:
     scratch: Target | None = None
     expectations: Path | None = None
     approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    blackouts: tuple[Blackout, ...] = ()
+    blackouts_file: Path | None = None
 
     @property
     def folder(self) -> UPath:
         """Return the folder of this run's artifacts."""
         return self.artifacts / self.target.conn_id / str(self.run_id)
+
+    def blackouts(self) -> tuple[Blackout, ...]:
+        """Read when no change of this installation goes on; what ends a run never asks. Raises ChangeFileError."""
+        return load_blackouts(self.blackouts_file) if self.blackouts_file is not None else ()
 
     @property
     def backup_folder(self) -> UPath:

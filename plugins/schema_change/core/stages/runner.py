@@ -331,7 +331,7 @@ class Runner:
         planned = self.request.change
         if planned is None or stage not in WITHIN_WINDOW:
             return None
-        closed = opens_at(planned, datetime.now(UTC), self.request.blackouts)
+        closed = opens_at(planned, datetime.now(UTC), self.request.blackouts())
         if closed is None or _has_begun(session.journal, stage):
             return None
         if not waits(planned):
