@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from schema_change.core.errors import ChangeRolledBack, PreCheckFailed, ValidationFailed
+from schema_change.core.surroundings.models import Sentinel
+from schema_change.core.surroundings.sentinels import measure
 from tests.bench import Bench, Run
 
 Rows = Callable[[str], list[Any]]
@@ -89,6 +91,14 @@ def test_a_query_that_the_change_breaks_fails_though_it_is_not_critical(indexed:
     run = start(indexed, {}, scripts)
     assert isinstance(run.error, ValidationFailed)
     assert 'does not run any more: column "number" does not exist' in run.error.message
+
+
+def test_a_view_over_many_tables_is_told_in_few_words(bench: Bench, rows: Rows) -> None:
+    rows("CREATE VIEW many AS " + " UNION ALL ".join(["SELECT id FROM readings"] * 13))
+    with bench.target.connect("test") as connection:
+        sentinels = [Sentinel(name="all", query="SELECT * FROM many")]
+        [measured] = measure(connection, sentinels)
+    assert measured.shape == "Append (13 x Seq Scan)"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def around(run: Run) -> dict[str, tuple[str, str]]:
 
 
 def test_what_reading_costs_is_compared(warehouse: Warehouse, change: Change) -> None:
-    run = change("warehouse_add_column", ADD, skip_rehearsal=True)
+    run = change("warehouse_add_column", {**ADD, "strategy": "rebuild_in_place"}, skip_rehearsal=True)
     landed(run)
     found = around(run)
     assert list(found) == ["one day", "the last week by tenant", "one row by its key"]
@@ -105,6 +105,18 @@ def test_what_reading_costs_is_compared(warehouse: Warehouse, change: Change) ->
         assert status in {"passed", "warn"}
         assert message.startswith("cost ")
         assert " before, " in message
+    assert [row["with default"] for row in counts_of(run)[f"Rows of finished years of {TEMPLATE}"]] == [2] * 4
+
+
+def test_without_a_public_view_there_is_nothing_to_compare_with(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute(f"DROP VIEW public.{TEMPLATE}".encode())
+    run = change("warehouse_add_column", ADD, skip_rehearsal=True)
+    landed(run)
+    checks = {c["name"]: (c["status"], c["message"]) for c in run.results["pre_check"].data["checks"]}
+    assert checks["sentinels"][0] == "warn"
+    assert f'relation "public.{TEMPLATE}" does not exist' in checks["sentinels"][1]
+    assert {status for status, _ in around(run).values()} == {"passed"}
+    assert all(message.endswith("it was not measured before") for _, message in around(run).values())
 
 
 def test_a_reader_that_gets_slower_is_a_warning(warehouse: Warehouse, change: Change) -> None:
