@@ -112,6 +112,15 @@ def test_plan_of_a_change_that_cannot_run_shows_guide_and_reason(
     assert "duplicates" in shown.err
 
 
+def test_the_blackouts_of_the_installation_are_told(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.write("001_fill", {"operations": [FILL]})
+    Path("blackouts.yaml").write_text("blackouts: [{from: 2020-01-01, to: 2999-12-31, reason: closing}]")
+    assert cli("plan", "001_fill", "--blackouts", "blackouts.yaml") == 0
+    assert "migrate will wait: blackout until 3000-01-01 00:00 (closing)" in " ".join(capsys.readouterr().out.split())
+    assert cli("plan", "001_fill", "--blackouts", "no.yaml") != 0
+    assert "no.yaml: cannot be read" in capsys.readouterr().err
+
+
 def test_apply_lands_and_reports(bench: Bench, rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
     bench.write("001_fill", {"operations": [FILL]})
     assert cli("apply", "001_fill", "--yes", "--batch-target-ms", "100") == 0
