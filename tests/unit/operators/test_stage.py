@@ -97,7 +97,10 @@ def test_a_killed_task_cancels_its_work(change: Change, script: Script, context:
     assert script.cancelled == 1
 
 
-def test_the_request_says_who_asked_and_from_where(change: Change, script: Script, context: Any) -> None:
+def test_the_request_says_who_asked_and_from_where(
+    change: Change, script: Script, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SCHEMA_CHANGE__BLACKOUTS_FILE", "/srv/blackouts.yaml")
     context["params"] |= {"lock_timeout_ms": 50, "approvers": None}
     StageOperator(stage="migrate", change=change).execute(context)
     request = script.requests[0]
@@ -105,6 +108,7 @@ def test_the_request_says_who_asked_and_from_where(change: Change, script: Scrip
     assert request.requested_from == "airflow:001_add_extreme_1/manual__1"
     assert request.options.lock_timeout_ms == 50
     assert request.target.conn_id == "weather"
+    assert request.blackouts_file == Path("/srv/blackouts.yaml")
     assert request.run_id == run_id_of("001_add_extreme_1", "manual__1") != run_id_of("001_add_extreme_1", "manual__2")
 
 
