@@ -39,3 +39,47 @@ CROSS JOIN LATERAL (
     INNER JOIN pg_class AS c ON p.part_oid = c.oid
 ) AS p
 WHERE t.template_name = ANY(%(names)s);
+
+-- name: distribution
+-- How a column of the public view is distributed in each tenant; its places are filled in. Numbers, times, booleans and
+-- enums are shown. Of other values, which may be anybody's name, only the length is, but for one that is known already: the
+-- default. Values that are there once are no frequent ones.
+WITH kind AS (
+    SELECT t.typcategory IN ('N', 'D', 'T', 'B', 'E') AS is_shown
+    FROM pg_attribute AS a
+    INNER JOIN pg_type AS t ON a.atttypid = t.oid
+    WHERE a.attrelid = {view_name}::regclass AND a.attname = {name}
+),
+counted AS (
+    SELECT
+        v.schema_name,
+        -- Any type has a text, and a hash of it makes a small group.
+        hashtextextended(v.{column}::text, 0) AS value,
+        count(*) AS amount,
+        max(length(v.{column}::text)) AS length,
+        max(CASE WHEN (SELECT k.is_shown FROM kind AS k) OR v.{column}::text = {known} THEN left(v.{column}::text, 40) COLLATE "C" END)
+            AS shown
+    FROM {view} AS v
+    GROUP BY 1, 2
+),
+tenants AS (
+    SELECT
+        c.schema_name, sum(c.amount)::bigint AS amount,
+        coalesce(sum(c.amount) FILTER (WHERE c.value IS NULL), 0)::bigint AS nulls, count(c.value) AS different
+    FROM counted AS c
+    GROUP BY c.schema_name
+),
+frequent AS (
+    SELECT c.*, row_number() OVER (PARTITION BY c.schema_name ORDER BY c.amount DESC, c.shown ASC, c.value ASC) AS place
+    FROM counted AS c
+    WHERE c.amount > 1 AND c.value IS NOT NULL
+)
+SELECT
+    t.schema_name AS tenant, t.amount AS rows, t.nulls, t.different AS distinct_values,
+    string_agg(
+        concat(coalesce(f.shown, f.length || ' characters'), ' (', f.amount, ')'), ', ' ORDER BY f.place
+    ) FILTER (WHERE f.place IS NOT NULL) AS most_frequent
+FROM tenants AS t
+LEFT JOIN frequent AS f ON t.schema_name = f.schema_name AND f.place <= 5
+GROUP BY t.schema_name, t.amount, t.nulls, t.different
+ORDER BY t.schema_name;

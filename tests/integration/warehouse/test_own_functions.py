@@ -76,6 +76,9 @@ def test_a_column_is_added(own: Warehouse, change: Change) -> None:
     assert own.one("SELECT has_table_privilege('own_reports', %s, 'SELECT')", f"public.{TEMPLATE}") is True
     assert own.one("SELECT obj_description(%s::regclass)", f"landb.{TEMPLATE}") == "of landb"
     assert own.one("SELECT to_regclass('schema_change.toolkit_version')") is None
+    [counts] = run.results["validate"].data["counts"]
+    assert [(row[0], row[1]) for row in counts["rows"]] == [("bistro", 4 + 5 * DAYS), ("landb", 4 + 5 * DAYS)]
+    assert len(run.results["validate"].data["sentinels"]) == 2
     notices = " ".join(run.results["plan"].data["notices"])
     assert "nobody can read" in notices
     assert "passwords in them" in notices

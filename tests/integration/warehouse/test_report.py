@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from schema_change.core.errors import ChangeFileError
+from schema_change.core.recipes.beside import Beside, distribution
 from schema_change.core.stages.runner import Runner
 from schema_change.core.templates import duration
+from schema_change.core.validation.counts import take_counts
+from schema_change.core.warehouse.template import Template
 from tests.bench import Bench, Run
 from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
 from tests.integration.warehouse.test_change import ADD, DAYS, YEARS, landed
-from tests.integration.warehouse.warehouse import TEMPLATE, TODAY, Warehouse
+from tests.integration.warehouse.warehouse import TEMPLATE, Warehouse
 
 pytestmark = OLDEST_IS_SLOW
 OLDER, NEWER = (f"{TEMPLATE}_{year}" for year in YEARS)
@@ -84,8 +87,9 @@ def test_values_that_cannot_be_compared_are_told_apart(warehouse: Warehouse) -> 
         "CREATE VIEW public.odd AS SELECT d::json AS doc, 'landb'::text AS schema_name"
         " FROM unnest(ARRAY['{}', '{}', '[1]', NULL]) AS d"
     )
-    found = warehouse.session.execute("SELECT * FROM _wh.column_distribution('odd', 'doc')").fetchall()
-    assert found == [("landb", 4, 1, 2, "2 characters (2)")]
+    odd = Template("odd", "", (("doc", "json"),))
+    [found] = take_counts(warehouse.session, [distribution(Beside(odd, odd, "doc", ()))])
+    assert found.rows == (("landb", 4, 1, 2, "2 characters (2)"),)
 
 
 def around(run: Run) -> dict[str, tuple[str, str]]:
@@ -170,7 +174,8 @@ def test_how_long_it_will_take_is_known_from_the_last_time(warehouse: Warehouse,
 def test_a_blackout_of_the_installation_is_kept_to(warehouse: Warehouse, bench: Bench) -> None:
     change = bench.write("001_change", {"operations": [{"warehouse_add_column": ADD}]})
     file = bench.folder / "blackouts.yaml"
-    file.write_text(f"blackouts: [{{from: {TODAY}, to: {TODAY + dt.timedelta(days=1)}, reason: month end}}]")
+    today, day = dt.datetime.now(dt.UTC).date(), dt.timedelta(days=1)
+    file.write_text(f"blackouts: [{{from: {today - day}, to: {today + day}, reason: month end}}]")
     request = bench.request(change, skip_rehearsal=True, skip_backup=True)
     run = Run(replace(request, blackouts_file=file))
     assert run.try_stage("plan"), run.error

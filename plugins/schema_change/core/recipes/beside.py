@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from psycopg import sql
 
+from schema_change.core import sqlfiles
 from schema_change.core.model import Backfill, Batch, Expectation, LockMode, NewRows, Phase, Step, Tally
 from schema_change.core.names import Table
 from schema_change.core.recipes import raw, text
@@ -95,9 +96,17 @@ class Beside:
 
 def distribution(change: Beside) -> Tally:
     """Return the count of the column's values in each tenant, for the report."""
+    view, known = change.old.view, change.fallback
+    query = sqlfiles.block("queries/warehouse", "distribution").format(
+        view=view.identifier,
+        view_name=sql.Literal(view.quoted),
+        column=sql.Identifier(change.column),
+        name=sql.Literal(change.column),
+        known=raw("NULL" if known is None else f"({known})::text"),
+    )
     return Tally(
-        f"{change.old.view}.{change.column} of each tenant",
-        _table_of("column_distribution", (change.name, change.column, change.fallback)),
+        f"{view}.{change.column} of each tenant",
+        text(query),
         "Values that are there more than once, with their rows; texts are not shown, but for the default",
     )
 
@@ -110,7 +119,8 @@ def history(change: Beside) -> Tally:
         notes = (
             f"Values of {change.history_from} and later are the sources', where they still have the row; else {given}"
         )
-    return Tally(f"Rows of finished years of {change.name}", _table_of("history_of_change", (change.name,)), notes)
+    query = sql.SQL("SELECT * FROM _wh.history_of_change({})").format(sql.Literal(change.name))
+    return Tally(f"Rows of finished years of {change.name}", text(query), notes)
 
 
 def begin(change: Beside) -> Step:
@@ -315,11 +325,6 @@ def named_call(function: str, values: Mapping[str, Any]) -> str:
 
 def _call(function: str, arguments: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL("SELECT {}({})").format(sql.Identifier("_wh", function), sql.SQL(", ").join(arguments))
-
-
-def _table_of(function: str, values: Iterable[Any]) -> str:
-    arguments = sql.SQL(", ").join(map(sql.Literal, values))
-    return text(sql.SQL("SELECT * FROM {}({})").format(sql.Identifier("_wh", function), arguments))
 
 
 def _by_batches(function: str, template: str) -> tuple[str, str]:

@@ -205,8 +205,8 @@ class WarehouseOperation(Operation):
             )
         _refuse_left_out(template, waves)
         _refuse_users(catalog, template, self.removed, views_too=True)
-        new = self.reshape(replace(template, years=()), catalog, context).new
-        change = Beside(template, new, self.changed, waves)
+        shaped = self.reshape(replace(template, years=()), catalog, context)
+        change = Beside(template, shaped.new, self.changed, waves, fallback=shaped.fallback)
         return Planned(
             catalog=catalog,
             steps=own_functions.steps(catalog, own, change, column),
@@ -218,7 +218,8 @@ class WarehouseOperation(Operation):
             data_migration=True,
             notices=tuple(_notices_of_own(template, own)),
             touched=(template.view,),
-            readings=tuple(readings(template, new)),
+            readings=tuple(readings(template, shaped.new)),
+            tallies=(beside.distribution(change),),
         )
 
     def tallies(self, change: Beside) -> Iterator[Tally]:
