@@ -298,14 +298,17 @@ BEGIN
         part := to_regclass(format('%I.%I', s.days_schema, view_name));
         IF part IS NOT NULL AND _wh.shape_problems(s, part) <> '{}' THEN
             -- The view reads it until it is made anew.
-            PERFORM _wh.prepare_schema(_wh.beside('old', s.days_schema));
-            EXECUTE format('ALTER MATERIALIZED VIEW %s SET SCHEMA %I', part, _wh.beside('old', s.days_schema));
+            PERFORM _wh.put_aside(s.days_schema, view_name);
             stale := stale || _wh.beside('old', s.days_schema);
         ELSIF part IS NOT NULL AND wanted >= _wh.current_date_utc() - allow_refresh_yesterday::integer THEN
             EXECUTE format('REFRESH MATERIALIZED VIEW %s %s', _wh.concurrently(part), part);
         END IF;
     END LOOP;
     is_new := _wh.create_mv_from_template(template, tenant_connection, schema_name, wanted);
+    PERFORM _wh.update_aside(
+        template, tenant_connection, schema_name, wanted,
+        wanted < _wh.current_date_utc() - allow_refresh_yesterday::integer
+    );
     IF is_new AND (update_union_view OR (stale <> '{}' AND to_regclass(format('%I.%I', schema_name, template)) IS NOT NULL)) THEN
         PERFORM _wh.update_tenant_union_view_by_template(template, schema_name);
     END IF;
@@ -314,6 +317,15 @@ BEGIN
         PERFORM _wh.drop_beside_schemas('old');
     END LOOP;
     RETURN true;
+END
+$body$;
+
+-- Move a day to where old ones are, beside its schema; views read it wherever it is.
+CREATE OR REPLACE FUNCTION _wh.put_aside(in_schema text, part_name text) RETURNS void
+LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM _wh.prepare_schema(_wh.beside('old', in_schema));
+    EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', in_schema, part_name, _wh.beside('old', in_schema));
 END
 $body$;
 

@@ -121,25 +121,25 @@ BEGIN
 END
 $body$;
 
--- Build a day beside the old one and compare: rows, and the sums of numeric columns that both have. Today and yesterday
--- are not compared, their sources go on.
+-- Build a day while the old one is kept beside it, or put aside by a rebuild in place, and compare: rows, and the sums of
+-- numeric columns that both have. Today and yesterday are not compared, their sources go on.
 CREATE OR REPLACE FUNCTION _wh.build_day(
     s _wh.shape, changed_column text, tenant text, day date, OUT rows bigint, OUT differs text
 )
 LANGUAGE plpgsql AS $body$
 DECLARE
     view_name name := _wh.day_name(s.template_name, day);
+    old_schema name := CASE s.shape WHEN 'new' THEN s.schema_name ELSE _wh.beside('old', s.schema_name) END;
+    old regclass := to_regclass(format('%I.%I', old_schema, view_name));
     sums text;
     before jsonb;
     after jsonb;
 BEGIN
     PERFORM _wh.create_day(s, tenant, day, NOT _wh.is_rehearsal());
-    IF s.days_schema <> s.schema_name THEN
+    IF old IS NOT NULL THEN
         -- Whoever was granted the old day may read the new one; its owner and its comment are the old one's too.
-        PERFORM _wh.give_rights(
-            _wh.rights_of(to_regclass(format('%I.%I', s.schema_name, view_name))), s.days_schema, view_name
-        );
-        PERFORM _wh.copy_indexes(s.schema_name, s.days_schema, view_name);
+        PERFORM _wh.give_rights(_wh.rights_of(old), s.days_schema, view_name);
+        PERFORM _wh.copy_indexes(old_schema, s.days_schema, view_name);
     END IF;
     IF _wh.is_rehearsal() THEN
         RETURN;
@@ -148,16 +148,15 @@ BEGIN
     EXECUTE format('ANALYZE %I.%I', s.days_schema, view_name);
     SELECT coalesce(string_agg(format(', %L, sum(%I)', a.attname, a.attname), '' ORDER BY a.attnum), '') INTO sums
     FROM pg_attribute AS a
-    INNER JOIN pg_attribute AS b
-        ON a.attname = b.attname AND b.attrelid = to_regclass(format('%I.%I', s.schema_name, view_name)) AND NOT b.attisdropped
+    INNER JOIN pg_attribute AS b ON a.attname = b.attname AND b.attrelid = old AND NOT b.attisdropped
     WHERE
         a.attrelid = to_regclass(format('%I.%I', s.days_schema, view_name)) AND a.attnum > 0
         AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
         AND a.atttypid = b.atttypid AND a.attname <> changed_column;
     EXECUTE format('SELECT jsonb_build_object(''rows'', count(*)%s) FROM %I.%I', sums, s.days_schema, view_name) INTO after;
     rows := (after ->> 'rows')::bigint;
-    IF s.shape = 'new' AND day < _wh.current_date_utc() - 1 AND to_regclass(format('%I.%I', s.schema_name, view_name)) IS NOT NULL THEN
-        EXECUTE format('SELECT jsonb_build_object(''rows'', count(*)%s) FROM %I.%I', sums, s.schema_name, view_name) INTO before;
+    IF day < _wh.current_date_utc() - 1 AND old IS NOT NULL THEN
+        EXECUTE format('SELECT jsonb_build_object(''rows'', count(*)%s) FROM %s', sums, old) INTO before;
         IF before <> after THEN
             SELECT string_agg(format('%s was %s, is %s', b.key, b.value, a.value), ', ') INTO differs
             FROM jsonb_each(before) AS b

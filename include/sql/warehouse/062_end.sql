@@ -79,8 +79,7 @@ BEGIN
     -- A tenant that was left out keeps its days.
     IF s.days_schema <> in_schema AND to_regclass(format('%I.%I', s.days_schema, part)) IS NOT NULL THEN
         IF to_regclass(format('%I.%I', in_schema, part)) IS NOT NULL THEN
-            PERFORM _wh.prepare_schema(_wh.beside('old', in_schema));
-            EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', in_schema, part, _wh.beside('old', in_schema));
+            PERFORM _wh.put_aside(in_schema, part);
         END IF;
         EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', s.days_schema, part, in_schema);
     END IF;

@@ -1,7 +1,8 @@
 -- The runbook's controlled partial reconstruction as a change that can be taken back: readers are without the views from
--- its first step until its last. What it drops it can make again: views from their definitions, days from the sources.
+-- its first step until its last. Views can be made again from their definitions; days are not dropped but put aside, so
+-- that no source is asked for them again.
 
--- Begin, in one transaction: drop the views, change the yearly tables, drop the days, change the template. kind is add,
+-- Begin, in one transaction: drop the views, change the yearly tables, put the days aside, change the template. kind is add,
 -- modify or remove; value is the default, or the expression for the new type. In yearly tables an old column is hidden
 -- under another name until the change is finished.
 CREATE OR REPLACE FUNCTION _wh.begin_in_place(
@@ -47,8 +48,16 @@ BEGIN
     FROM jsonb_array_elements(waves) WITH ORDINALITY AS w (schemas, wave)
     CROSS JOIN jsonb_array_elements_text(w.schemas) AS m (schema_name)
     INNER JOIN _wh.parts_of(template) AS p ON m.schema_name = p.schema_name AND NOT p.is_table;
+    SELECT string_agg(format('%s is used by %s', p.part_oid::regclass, u.users), '; ') INTO upon
+    FROM _wh.parts_of(template) AS p
+    CROSS JOIN LATERAL _wh.users_of(p.part_oid) AS u (users)
+    WHERE NOT p.is_table AND u.users IS NOT NULL;
+    IF upon IS NOT NULL THEN
+        RAISE EXCEPTION '%', upon
+            USING ERRCODE = 'dependent_objects_still_exist', HINT = 'drop those views first, and make them again afterwards';
+    END IF;
     FOR part IN SELECT p.schema_name, p.part_name FROM _wh.parts_of(template) AS p WHERE NOT p.is_table LOOP
-        PERFORM _wh.drop_part(part.schema_name, part.part_name);
+        PERFORM _wh.put_aside(part.schema_name, part.part_name);
     END LOOP;
     INSERT INTO _wh.changes (
         template_name, column_name, kind, hidden_name, kept_views, source_down, skip_at_most, source_pause_s
@@ -193,42 +202,60 @@ BEGIN
 END
 $body$;
 
--- Make days in their old shape again, at most so many at once; return how many twice: looked at, and made.
-CREATE OR REPLACE FUNCTION _wh.restore_days(template text, at_most integer, OUT looked_at integer, OUT made integer)
+-- The days that a rebuild in place has put aside; home is the schema that they come from.
+CREATE OR REPLACE FUNCTION _wh.days_aside(template text) RETURNS TABLE (home name, aside name, part_name name)
+LANGUAGE sql STABLE AS $body$
+    SELECT h.nspname, o.nspname, p.part_name
+    FROM pg_namespace AS h
+    INNER JOIN pg_namespace AS o ON o.nspname = _wh.beside('old', h.nspname)
+    CROSS JOIN LATERAL _wh.parts_of(template, o.nspname) AS p
+    WHERE NOT p.is_table
+$body$;
+
+-- While a template is rebuilt in place, days are made and refreshed in their old shape too: a rollback gives them back.
+CREATE OR REPLACE FUNCTION _wh.update_aside(template text, tenant text, in_schema text, day date, is_over boolean) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
     s _wh.shape;
-    x record;
+    part regclass;
 BEGIN
-    looked_at := 0;
-    FOR x IN
-        SELECT w.wave, w.schema_name, w.day, d.query_template, d.column_definitions, d.indexes, t.tenant_name
-        FROM _wh.change_work AS w
-        INNER JOIN _wh.change_definitions AS d ON w.template_name = d.template_name AND d.shape = 'old'
-        INNER JOIN _wh.tenant_schemas AS t ON w.schema_name = t.schema_name
-        WHERE w.template_name = template AND w.retired_at IS NULL
-        LIMIT least(at_most, 20)
-    LOOP
-        IF to_regclass(format('%I.%I', x.schema_name, _wh.day_name(template, x.day))) IS NOT NULL THEN
-            PERFORM _wh.drop_part(x.schema_name, _wh.day_name(template, x.day));
-        END IF;
-        s := (
-            template, x.schema_name, 'old', x.schema_name, x.schema_name, x.query_template, x.column_definitions,
-            x.indexes, '{}'
-        );
-        PERFORM _wh.create_day(s, x.tenant_name, x.day, NOT _wh.is_rehearsal());
-        UPDATE _wh.change_work AS w
-        SET retired_at = clock_timestamp()
-        WHERE
-            w.template_name = template AND w.wave = x.wave AND w.what = 'day' AND w.schema_name = x.schema_name
-            AND w.day = x.day;
-        looked_at := looked_at + 1;
-    END LOOP;
-    made := looked_at;
+    SELECT
+        d.template_name, in_schema, d.shape, _wh.beside('old', in_schema), in_schema, d.query_template,
+        d.column_definitions, d.indexes, d.year_columns
+    INTO s
+    FROM _wh.changes AS c
+    INNER JOIN _wh.change_definitions AS d ON c.template_name = d.template_name AND d.shape = 'old'
+    WHERE c.template_name = template AND c.kind IS NOT NULL;
+    IF s.template_name IS NULL OR _wh.create_day(s, tenant, day) OR is_over THEN
+        RETURN;
+    END IF;
+    part := format('%I.%I', s.days_schema, _wh.day_name(template, day))::regclass;
+    EXECUTE format('REFRESH MATERIALIZED VIEW %s %s', _wh.concurrently(part), part);
 END
 $body$;
 
--- Take back begin_in_place, once the days are there in their old shape.
+-- Drop days that were built anew and whose old ones are put aside, at most so many at once, each of which takes locks;
+-- return how many twice: looked at, and dropped.
+CREATE OR REPLACE FUNCTION _wh.drop_rebuilt(template text, at_most integer, OUT looked_at integer, OUT dropped integer)
+LANGUAGE plpgsql AS $body$
+DECLARE
+    part record;
+BEGIN
+    looked_at := 0;
+    FOR part IN
+        SELECT o.home, o.part_name
+        FROM _wh.days_aside(template) AS o
+        WHERE to_regclass(format('%I.%I', o.home, o.part_name)) IS NOT NULL
+        LIMIT least(at_most, 50)
+    LOOP
+        PERFORM _wh.drop_part(part.home, part.part_name);
+        looked_at := looked_at + 1;
+    END LOOP;
+    dropped := looked_at;
+END
+$body$;
+
+-- Take back begin_in_place, once the days that were built anew are dropped.
 CREATE OR REPLACE FUNCTION _wh.undo_in_place(template text) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
@@ -251,6 +278,13 @@ BEGIN
     SET query_template = d.query_template, column_definitions = d.column_definitions, indexes = d.indexes
     FROM _wh.change_definitions AS d
     WHERE t.template_name = template AND d.template_name = template AND d.shape = 'old';
+    FOR x IN SELECT o.* FROM _wh.days_aside(template) AS o LOOP
+        -- A refresh may have made it just now.
+        IF to_regclass(format('%I.%I', x.home, x.part_name)) IS NOT NULL THEN
+            PERFORM _wh.drop_part(x.home, x.part_name);
+        END IF;
+        EXECUTE format('ALTER MATERIALIZED VIEW %I.%I SET SCHEMA %I', x.aside, x.part_name, x.home);
+    END LOOP;
     FOR x IN
         SELECT v.*
         FROM jsonb_to_recordset(change.kept_views)
@@ -283,6 +317,10 @@ BEGIN
             END LOOP;
         END LOOP;
     END IF;
+    -- Days that were born meanwhile, in both shapes.
+    FOR x IN SELECT o.* FROM _wh.days_aside(template) AS o LOOP
+        PERFORM _wh.drop_part(x.aside, x.part_name);
+    END LOOP;
     PERFORM _wh.log_info('a change of a template is finished', _wh.change_summary(template));
     PERFORM _wh.end_change(template);
 END

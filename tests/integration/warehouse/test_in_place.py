@@ -1,7 +1,8 @@
-"""The runbook's controlled partial reconstruction as a change: the same result, taken back by rebuilding."""
+"""The runbook's controlled partial reconstruction as a change: the same result, taken back without the sources."""
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from schema_change.core.names import Table
 from tests.bench import Bench
 from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
-from tests.integration.warehouse.warehouse import TEMPLATE, TENANTS, Warehouse
+from tests.integration.warehouse.test_hazards import away
+from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
 pytestmark = OLDEST_IS_SLOW
 IN_PLACE = {"strategy": "rebuild_in_place"}
@@ -51,17 +53,59 @@ def test_a_type_is_modified_and_a_column_removed(warehouse: Warehouse, change: C
 
 
 @pytest.mark.parametrize(("kind", "body"), CHANGES, ids=[kind for kind, _ in CHANGES])
-def test_rollback_rebuilds_what_was_there(
+def test_rollback_gives_the_old_days_back_and_asks_no_source(
     warehouse: Warehouse, change: Change, bench: Bench, kind: str, body: dict[str, Any]
 ) -> None:
     warehouse.session.execute(f"CREATE VIEW public.bi AS SELECT id FROM public.{TEMPLATE}".encode())
-    count = warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}")
-    state = bench.state(*TABLES)
+    rows, state = warehouse.rows(), bench.state(*TABLES)
     run = change(f"warehouse_{kind}_column", {**body, **IN_PLACE}, stop_before="contract", skip_rehearsal=True)
     assert run.error is None, run.error
+    for tenant in TENANTS:
+        away(warehouse, tenant)
     run.finish()
     assert bench.state(*TABLES) == state
-    assert warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE}") == count
+    assert warehouse.rows() == rows
+    nothing_is_left(warehouse)
+
+
+@pytest.mark.parametrize("lands", [True, False])
+def test_the_daily_work_goes_on_for_both_ends(warehouse: Warehouse, change: Change, lands: bool) -> None:
+    run = change("warehouse_remove_column", {**REMOVE, **IN_PLACE}, stop_before="validate", skip_rehearsal=True)
+    with warehouse.sources["landb"].connect("test") as source:
+        source.execute("INSERT INTO public.foodlog VALUES (2000001, 1, 1.5, now(), 'peel')")
+    tomorrow = TODAY + dt.timedelta(days=1)
+    for day in (TODAY, tomorrow):
+        warehouse.one("SELECT _wh.update_mv_by_template(%s, 'landb-prod', 'landb', %s)", TEMPLATE, day)
+    if lands:
+        for stage in ("validate", "soak", "contract"):
+            assert run.try_stage(stage), run.error
+    run.finish()
+    assert columns(warehouse, f"public.{TEMPLATE}") == [c for c in OLD if not (lands and c == "store")]
+    assert columns(warehouse, f"landb.{TEMPLATE}_{tomorrow:%Y_%m_%d}") == columns(warehouse, f"public.{TEMPLATE}")[:-1]
+    assert warehouse.one(f"SELECT count(*) FROM public.{TEMPLATE} WHERE id = 2000001") == 1
+    nothing_is_left(warehouse)
+
+
+@pytest.mark.skipif(DAYS < 3, reason="today and yesterday are not compared")
+def test_what_a_source_has_lost_is_not_lost_here(warehouse: Warehouse, change: Change) -> None:
+    day = f"landb.{TEMPLATE}_{FIRST:%Y_%m_%d}"
+    warehouse.session.execute(f"COMMENT ON MATERIALIZED VIEW {day} IS 'the first one'".encode())
+    rows = warehouse.rows()
+    with warehouse.sources["landb"].connect("test") as source:
+        source.execute("DELETE FROM public.foodlog WHERE id = 1")
+    run = change("warehouse_add_column", {**ADD, **IN_PLACE}, skip_rehearsal=True)
+    assert "wave 1 of template foodlogstats does not have what was there: landb" in str(run.error)
+    assert warehouse.rows() == rows
+    assert warehouse.one(f"SELECT obj_description('{day}'::regclass)") == "the first one"
+    nothing_is_left(warehouse)
+
+
+def test_a_view_made_of_a_day_is_named(warehouse: Warehouse, change: Change) -> None:
+    warehouse.session.execute(f"CREATE VIEW public.mine AS SELECT id FROM landb.{TEMPLATE}_{TODAY:%Y_%m_%d}".encode())
+    rows = warehouse.rows()
+    run = change("warehouse_add_column", {**ADD, **IN_PLACE}, skip_rehearsal=True)
+    assert "is used by mine" in str(run.error)
+    assert warehouse.rows() == rows
     nothing_is_left(warehouse)
 
 

@@ -81,6 +81,13 @@ class Warehouse:
             assert result["error_count"] == 0, result
         assert self.one("SELECT _wh.update_public_view_by_template(%s)", TEMPLATE) is True
 
+    def rows(self) -> dict[str, tuple[Any, ...]]:
+        """Return how many rows the public view and each day of each tenant have, and their checksums."""
+        days = "SELECT format('%%I.%%I', schema_name, part_name) FROM _wh.parts_of(%s) WHERE NOT is_table"
+        names = [f"public.{TEMPLATE}", *(name for (name,) in self.session.execute(days, [TEMPLATE]))]
+        query = "SELECT count(*), sum(hashtextextended(d::text, 0)) FROM {} AS d"
+        return {name: self.session.execute(query.format(name).encode()).fetchall()[0] for name in names}
+
     def template(self, more_query: str = "", more_columns: str = "", more_indexes: str = "") -> None:
         """Update the template, as the runbook's administrator does by hand."""
         self.session.execute(

@@ -157,13 +157,18 @@ def build(change: Beside) -> Iterator[Step]:
         yield build_step(change, number, schemas, "day", undo="drop_built")
         if change.history_from is not None:
             yield build_step(change, number, schemas, "history")
-        yield Step(
-            phase=Phase.BACKFILL,
-            title=f"check wave {number} of {change.name} against the days that are there",
-            tables=(),
-            statements=(call("check_wave", change.name, number),),
-            lasting=False,
-        )
+        yield check_step(change, number)
+
+
+def check_step(change: Beside, wave: int) -> Step:
+    """Return the backfill step that compares the days of a wave with the old ones."""
+    return Step(
+        phase=Phase.BACKFILL,
+        title=f"check wave {wave} of {change.name} against the days that are there",
+        tables=(),
+        statements=(call("check_wave", change.name, wave),),
+        lasting=False,
+    )
 
 
 def build_step(
@@ -245,26 +250,33 @@ def let_go(change: Beside) -> Step:
 
 def retire(change: Beside) -> Iterator[Step]:
     """Yield the last contract steps: the new days take the places of the old ones, and the change is finished."""
-    for title, pending, head, verb in (
-        (f"put the new days of {change.name} in the places of the old ones", "retired_at", _RETIRE, "put in place"),
-        (f"drop the old days of {change.name}", "dropped_at", _DROP, "dropped"),
-    ):
-        yield _work(
-            Phase.CONTRACT,
-            title,
-            pending=_ask_work(change.name, "day", None, f"{pending} IS NULL"),
-            head=head,
-            # Days that are born meanwhile.
-            new_rows=NewRows.SWEEP,
-            at_once=_MOVED_AT_ONCE,
-            verb=verb,
-        )
+    title = f"put the new days of {change.name} in the places of the old ones"
+    yield _move(change, title, pending="retired_at", head=_RETIRE, verb="put in place")
+    yield drop_old_days(change)
     yield Step(
         phase=Phase.CONTRACT,
         title=f"finish the change of template {change.name}",
         tables=(),
         statements=(call("finish_change", change.name),),
         lasting=False,
+    )
+
+
+def drop_old_days(change: Beside) -> Step:
+    """Return the contract step that drops the days which are beside, a few at a time."""
+    return _move(change, f"drop the old days of {change.name}", pending="dropped_at", head=_DROP, verb="dropped")
+
+
+def _move(change: Beside, title: str, *, pending: str, head: str, verb: str) -> Step:
+    return _work(
+        Phase.CONTRACT,
+        title,
+        pending=_ask_work(change.name, "day", None, f"{pending} IS NULL"),
+        head=head,
+        # Days that are born meanwhile.
+        new_rows=NewRows.SWEEP,
+        at_once=_MOVED_AT_ONCE,
+        verb=verb,
     )
 
 

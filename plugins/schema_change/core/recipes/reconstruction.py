@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schema_change.core.model import LockMode, Phase, Step
-from schema_change.core.recipes.beside import Beside, ask, build_step, call, check_views, named_call
+from schema_change.core.recipes.beside import (
+    Beside,
+    ask,
+    build_step,
+    call,
+    check_step,
+    check_views,
+    drop_old_days,
+    named_call,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +32,11 @@ class ColumnChange:
 
 
 def steps(change: Beside, column: ColumnChange) -> Iterator[Step]:
-    """Yield the steps: drop and change in one transaction, rebuild the days wave by wave, make the views anew."""
+    """Yield the steps: change all in one transaction, rebuild the days wave by wave, make the views anew."""
     name = change.name
     yield Step(
         phase=Phase.EXPAND,
-        title=f"drop the views and days of {name}, and change its yearly tables",
+        title=f"drop the views of {name}, put its days aside, and change its yearly tables",
         tables=(*change.views, *change.old.years),
         statements=(
             named_call(
@@ -58,7 +67,8 @@ def steps(change: Beside, column: ColumnChange) -> Iterator[Step]:
         long=True,
     )
     for number, schemas in enumerate(change.waves, 1):
-        yield build_step(change, number, schemas, "day", undo="restore_days" if number == 1 else None)
+        yield build_step(change, number, schemas, "day", undo="drop_rebuilt" if number == 1 else None)
+        yield check_step(change, number)
     yield Step(
         phase=Phase.CUTOVER,
         title=f"make the views of {name} anew",
@@ -69,6 +79,7 @@ def steps(change: Beside, column: ColumnChange) -> Iterator[Step]:
         long=True,
     )
     yield check_views(change)
+    yield drop_old_days(change)
     yield Step(
         phase=Phase.CONTRACT,
         title=f"finish the change of template {name}",

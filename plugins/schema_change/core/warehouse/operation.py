@@ -57,8 +57,8 @@ class WarehouseOperation(Operation):
     )
     strategy: Literal["build_beside", "rebuild_in_place"] = Field(
         default="build_beside",
-        description="Build new days beside the old ones while everybody reads, or drop and rebuild them, which nobody "
-        "can read until it is done",
+        description="Build new days beside the old ones while everybody reads, or in their place, which nobody can "
+        "read until it is done",
     )
     canary: tuple[str, ...] = Field(
         default=(), description="Schemas whose days are built, and checked, before those of the others"
@@ -151,7 +151,7 @@ class WarehouseOperation(Operation):
         _refuse_left_out(template, waves)
         if self.source_down == "skip":
             raise PlanError(
-                "source_down: skip: a rebuild in place drops the days of every tenant", hint="source_down: stop"
+                "source_down: skip: a rebuild in place is of the days of every tenant", hint="source_down: stop"
             )
         _refuse_users(catalog, template, self.removed)
         shaped = self.reshape(replace(template, years=()), catalog, context)
@@ -175,8 +175,8 @@ class WarehouseOperation(Operation):
             data_migration=True,
             notices=(
                 f"nobody can read {template.view} and the tenants' views from migrate until cutover is over",
-                f"{counted(template.days, 'daily view')} are dropped, and built from the sources, also by a rollback",
-                "indexes that somebody made on single days by hand are lost",
+                f"{counted(template.days, 'daily view')} are put aside, and built anew; a rollback asks no source",
+                "until contract the days are there twice, so they need twice the disk space",
             ),
             touched=(template.view,),
             readings=tuple(readings(template, new)),
