@@ -34,7 +34,7 @@ GROUP BY n.nspname, c.relname, c.relkind;
 
 -- name: checksum
 SELECT count(*), coalesce(sum({hash}), 0)::text
-FROM {only} {table};
+FROM {rows};
 
 -- name: scope
 -- Foreign-key parents, children of inheritance and partitioning, and what views read, transitively; the tables that

@@ -83,3 +83,30 @@ FROM tenants AS t
 LEFT JOIN frequent AS f ON t.schema_name = f.schema_name AND f.place <= 5
 GROUP BY t.schema_name, t.amount, t.nulls, t.different
 ORDER BY t.schema_name;
+
+-- name: days_with_rows
+-- Daily views that hold rows, those of a template that have the same columns together.
+SELECT
+    d.template_name,
+    d.columns,
+    jsonb_agg(jsonb_build_array(d.schema_name, d.part_name, d.part_day) ORDER BY d.schema_name, d.part_day)
+FROM (
+    SELECT t.template_name, p.schema_name, p.part_name, p.part_day, a.columns
+    FROM _wh.mv_templates AS t
+    CROSS JOIN LATERAL _wh.parts_of(t.template_name) AS p
+    INNER JOIN pg_class AS c ON p.part_oid = c.oid
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array(x.attname, format_type(x.atttypid, x.atttypmod)) ORDER BY x.attnum) AS columns
+        FROM pg_attribute AS x
+        WHERE p.part_oid = x.attrelid AND x.attnum > 0 AND NOT x.attisdropped
+    ) AS a
+    WHERE
+        NOT p.is_table AND c.relispopulated
+        AND (%(templates)s::text[] IS NULL OR t.template_name = ANY(%(templates)s::text[]))
+) AS d
+GROUP BY d.template_name, d.columns
+ORDER BY d.template_name, d.columns;
+
+-- name: refill_days
+SELECT r.schema_name, r.day, r.error
+FROM _wh.refill_days(%(kept)s::regclass, %(template)s, %(schemas)s, %(days)s::date[]) AS r;

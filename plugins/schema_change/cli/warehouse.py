@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import getpass
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from schema_change.cli import arguments as flags
 from schema_change.cli.console import out, show_error
 from schema_change.core.database import Connection
 from schema_change.core.errors import ConfigurationError, SchemaChangeError
+from schema_change.core.stages.restore import refill_run
 from schema_change.core.warehouse import upkeep
 from schema_change.core.warehouse.toolkit import VERSION
 from schema_change.core.warehouse.toolkit import install as install_toolkit
@@ -71,6 +74,17 @@ def normal(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def refill(arguments: argparse.Namespace) -> int:
+    """Give days their rows back from a run's backup, without the sources; return 1 when one could not be filled."""
+    target = flags.target_of(arguments)
+    failed = refill_run(target, arguments.run, note=lambda line: out().print(line), actor=getpass.getuser())
+    for line in failed:
+        out().print(line)
+    if not failed:
+        out().print("every day of the backup has rows; schema-change warehouse refresh lets the views read new ones")
+    return 1 if failed else 0
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Ask every tenant's source, and show the log's errors of the last day; return 1 when one does not answer."""
     with flags.target_of(arguments).connect("warehouse") as connection:
@@ -123,6 +137,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ("fold", fold, "make one table of a finished year's or month's days, and drop these"),
         ("emergency", emergency, "restore public access to yearly tables or healthy tenants at once"),
         ("normal", normal, "let the public view read everything again"),
+        ("refill", refill, "give days that hold no rows, or are gone, those of a run's backup; no source is asked"),
         ("check", check, "ask every tenant's source whether it answers"),
     ):
         found[name] = action = actions.add_parser(name, help=what)
@@ -140,6 +155,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         found[name].add_argument("--schema", action="append", metavar="S", help="this tenant; can be repeated")
     for name in ("emergency", "normal"):
         found[name].add_argument("--template", required=True, metavar="T")
+    found["refill"].add_argument("--run", type=UUID, required=True, metavar="ID", help="whose backup is read")
     what_is_left = found["emergency"].add_mutually_exclusive_group(required=True)
     what_is_left.add_argument("--only-years", action="store_true", help="the yearly tables")
     what_is_left.add_argument("--schema", action="append", metavar="S", help="this tenant; can be repeated")

@@ -239,6 +239,7 @@ def is_in_no_file(secret: bytes, bench: Bench) -> None:
 
 def test_passwords_of_tenants_are_in_no_dump_journal_or_log(warehouse: Warehouse, change: Change, bench: Bench) -> None:
     landed(change("warehouse_add_column", ADD))
+    assert any((bench.folder / "artifacts").rglob("days_1.gz"))
     is_in_no_file(b"s3cret", bench)
     tables = warehouse.session.execute(
         "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm')"

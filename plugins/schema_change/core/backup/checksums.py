@@ -90,15 +90,17 @@ def _one(connection: Connection, table: Table, shape: Shape | None, wanted: tupl
             f"{table} has no stored column {', '.join(sorted(missing))}",
             hint="compare the columns that both sides have",
         )
-    query = sqlfiles.block("queries/backup", "checksum").format(
-        hash=_hash(names),
-        only=sql.SQL("" if shape.kind == "p" else "ONLY"),
-        table=table.identifier,
-    )
+    only = sql.SQL("" if shape.kind == "p" else "ONLY ")
+    return TableChecksum(table, *checksum_of(connection, sql.SQL("{}{}").format(only, table.identifier), names), names)
+
+
+def checksum_of(connection: Connection, rows: sql.Composable, names: Sequence[str]) -> tuple[int, str]:
+    """Count and checksum rows: a table, or a query in brackets with its alias. The formats are pinned by the caller."""
+    query = sqlfiles.block("queries/backup", "checksum").format(hash=_hash(names), rows=rows)
     row = connection.execute(query).fetchone()
     if row is None:
-        raise BackupError(f"{table} could not be counted", hint="try again")
-    return TableChecksum(table, row[0], row[1], names)
+        raise BackupError("a count gave no row", hint="try again")
+    return row[0], row[1]
 
 
 def _hash(columns: Sequence[str]) -> sql.Composable:

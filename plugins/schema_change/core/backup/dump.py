@@ -20,7 +20,8 @@ from schema_change.core import sqlfiles
 from schema_change.core.backup import files, programs
 from schema_change.core.backup.checksums import TableChecksum, checksums
 from schema_change.core.backup.databases import locale_of
-from schema_change.core.backup.manifest import BackupFile, ForeignServer, Manifest, write_manifest
+from schema_change.core.backup.days import Days, days_with_rows, write_days
+from schema_change.core.backup.manifest import BackupFile, DayRows, ForeignServer, Manifest, write_manifest
 from schema_change.core.backup.scope import backup_scope
 from schema_change.core.binaries import Installation, client_for
 from schema_change.core.database import Connection, Target
@@ -62,6 +63,7 @@ class _Snapshot:
     taken_at: datetime
     lsn: str
     tables: tuple[Table, ...]
+    days: tuple[Days, ...]
     without_rows: tuple[str, ...]
     everything: bool
     inventory: Mapping[str, Any]
@@ -74,11 +76,14 @@ def take_backup(
     *,
     everything: bool,
     run_id: UUID,
+    templates: Sequence[str] = (),
     note: Callable[[str], None] = log.info,
 ) -> Manifest:
     """Back up the whole schema and the rows of the tables (see ``backup_scope``), or with ``everything`` all rows.
 
-    Writes the folder ``dump``, ``large_objects.dump`` (with ``everything``, when there are any) and last
+    Of these templates of the warehouse, with ``everything`` of all, the rows of the daily views are in it too.
+
+    Writes the folder ``dump``, ``days_….gz``, ``large_objects.dump`` (with ``everything``, when there are any) and last
     ``manifest.json`` into the folder, replacing an earlier try. One session holds the snapshot; the dump and the
     checksums see exactly the same rows, whoever writes meanwhile. On failure no file is left and BackupError is raised.
     """
@@ -90,11 +95,17 @@ def take_backup(
             session.execute(sqlfiles.block("queries/backup", "end_earlier_try"), {"name": name})
             restore_point = _restore_point(session, run_id)
             job = _Job(target, session, client_for(session.info.server_version), folder, name, note)
-            with _snapshot(session, tables, everything) as snapshot:
+            with _snapshot(session, tables, templates, everything=everything) as snapshot:
                 note(f"snapshot {snapshot.name} at {snapshot.lsn}, dumped by pg_dump {job.client.major}")
-                written, checked = _dump_and_count(job, snapshot)
+                written, days, checked = _dump_and_count(job, snapshot)
                 manifest = _manifest(
-                    job, snapshot, written=written, checked=checked, run_id=run_id, restore_point=restore_point
+                    job,
+                    snapshot,
+                    written=written,
+                    days=days,
+                    checked=checked,
+                    run_id=run_id,
+                    restore_point=restore_point,
                 )
     except BaseException as error:
         files.remove(folder)
@@ -102,7 +113,7 @@ def take_backup(
             raise BackupError(f"the backup of {target.conn_id} failed: {error}", hint="see the cause above") from error
         raise
     write_manifest(folder, manifest)
-    note(f"backup of {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}: {folder}")
+    note(f"backup of {manifest.contents}: {folder}")
     return manifest
 
 
@@ -116,7 +127,9 @@ def _restore_point(session: Connection, run_id: UUID) -> str | None:
 
 
 @contextmanager
-def _snapshot(session: Connection, tables: Sequence[Table], everything: bool) -> Iterator[_Snapshot]:
+def _snapshot(
+    session: Connection, tables: Sequence[Table], templates: Sequence[str], *, everything: bool
+) -> Iterator[_Snapshot]:
     session.isolation_level = IsolationLevel.REPEATABLE_READ
     session.read_only = True
     with session.transaction():
@@ -130,7 +143,8 @@ def _snapshot(session: Connection, tables: Sequence[Table], everything: bool) ->
             raise BackupError(f"database {session.info.dbname} has no schema to back up", hint="skip the backup")
         scope = backup_scope(session, (), (), everything=True) if everything else tuple(tables)
         without_rows = () if everything else tuple(_without_rows(session, scope))
-        yield _Snapshot(exported[0], exported[1], exported[2], scope, without_rows, everything, inventory)
+        days = days_with_rows(session, None if everything else templates)
+        yield _Snapshot(exported[0], exported[1], exported[2], scope, days, without_rows, everything, inventory)
 
 
 def _without_rows(session: Connection, wanted: Sequence[Table]) -> Iterator[str]:
@@ -148,13 +162,16 @@ def _without_rows(session: Connection, wanted: Sequence[Table]) -> Iterator[str]
         yield from (f"{quote(schema)}.{pattern}" for pattern in patterns)
 
 
-def _dump_and_count(job: _Job, snapshot: _Snapshot) -> tuple[tuple[BackupFile, ...], tuple[TableChecksum, ...]]:
+def _dump_and_count(
+    job: _Job, snapshot: _Snapshot
+) -> tuple[tuple[BackupFile, ...], tuple[DayRows, ...], tuple[TableChecksum, ...]]:
     """Dump while the session that holds the snapshot counts."""
     with ThreadPoolExecutor(1, thread_name_prefix="checksums") as pool:
         counting = pool.submit(checksums, job.session, snapshot.tables)
         try:
             written = _dump(job, snapshot)
-            return written, counting.result()
+            days, more = write_days(job.target, snapshot.name, snapshot.days, job.folder)
+            return (*written, *more), days, counting.result()
         except BaseException:
             # A cancel that arrives between two statements is lost, so again until the counting has ended.
             while not counting.done():
@@ -204,14 +221,16 @@ def _manifest(
     snapshot: _Snapshot,
     *,
     written: tuple[BackupFile, ...],
+    days: tuple[DayRows, ...],
     checked: tuple[TableChecksum, ...],
     run_id: UUID,
     restore_point: str | None,
 ) -> Manifest:
     session, inventory = job.session, snapshot.inventory
+    stored = (*snapshot.tables, *(view for found in snapshot.days for view, _ in found.views))
     size = session.execute(
         sqlfiles.block("queries/backup", "total_bytes"),
-        {"schemas": [t.schema for t in snapshot.tables], "names": [t.name for t in snapshot.tables]},
+        {"schemas": [t.schema for t in stored], "names": [t.name for t in stored]},
     ).fetchone()
     matviews = session.execute(sqlfiles.block("queries/backup", "matviews")).fetchall()
     return Manifest(
@@ -229,6 +248,7 @@ def _manifest(
         data_bytes=size[0] if size else 0,
         locale=locale_of(session, session.info.dbname),
         matviews=tuple(Table(row[0], row[1]) for row in matviews if row[2]),
+        days=days,
         foreign_servers=tuple(ForeignServer(s["name"], s["wrapper"]) for s in inventory["foreign_servers"]),
         roles=tuple(sorted(inventory["roles"])),
         left_out=tuple(inventory["left_out"]),

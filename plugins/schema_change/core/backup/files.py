@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
@@ -97,6 +97,18 @@ def write_stream(folder: UPath, name: str, source: IO[bytes]) -> BackupFile:
     with (folder / name).open("wb") as sink:
         size, sha256 = _copy(source, sink)
     return BackupFile(name, size, sha256)
+
+
+def write_blocks(folder: UPath, name: str, blocks: Iterable[bytes]) -> BackupFile:
+    """Write blocks to a file of the folder as they come; return its size and sha256."""
+    digest = hashlib.sha256()
+    size = 0
+    with (folder / name).open("wb") as sink:
+        for block in blocks:
+            digest.update(block)
+            size += len(block)
+            sink.write(block)
+    return BackupFile(name, size, digest.hexdigest())
 
 
 def _check(folder: UPath, file: BackupFile, found: tuple[int, str]) -> None:

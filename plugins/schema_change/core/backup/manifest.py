@@ -14,6 +14,7 @@ from upath import UPath
 from schema_change.core.backup.checksums import TableChecksum
 from schema_change.core.errors import BackupError
 from schema_change.core.names import Table
+from schema_change.core.wording import counted
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -29,6 +30,27 @@ class BackupFile:
 
 
 @dataclass(frozen=True, slots=True)
+class DayRows:
+    """The file with the rows of daily views of a template, of all that have these columns (names and types).
+
+    ``days`` are the views, each a schema and a date; a row begins with its view's.
+    """
+
+    file: str
+    template: str
+    columns: tuple[tuple[str, str], ...]
+    days: tuple[tuple[str, str], ...]
+    rows: int
+    checksum: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what ``dataclasses.asdict`` gave."""
+        pairs = {key: tuple((name, other) for name, other in data[key]) for key in ("columns", "days")}
+        return cls(**{**data, **pairs})
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignServer:
     """The name of a foreign server and of its wrapper; options and user mappings hold secrets and are left out."""
 
@@ -41,11 +63,12 @@ class Manifest:
     """What a backup holds and when it was taken.
 
     ``tables`` are the tables whose rows are in it, as they were at ``taken_at`` (the snapshot's time), ``data_bytes``
-    their size on disk. ``scope`` is ``tables`` or ``database``; the schema is always that of the whole database.
+    their size on disk, with that of ``days``. ``scope`` is ``tables`` or ``database``; the schema is always that of the
+    whole database.
     ``locale`` is how the database encodes and sorts, in the words of CREATE DATABASE. ``matviews`` are the populated
-    materialized views in an order to refresh them: a backup holds no rows of theirs. ``roles`` own or were granted
-    something. ``left_out`` names the objects that the backup does not have. ``restore_point`` is None where the user
-    may not create one.
+    materialized views in an order to refresh them: a backup holds no rows of theirs, but of the warehouse's ``days``.
+    ``roles`` own or were granted something. ``left_out`` names the objects that the backup does not have.
+    ``restore_point`` is None where the user may not create one.
     """
 
     run_id: str
@@ -62,6 +85,7 @@ class Manifest:
     data_bytes: int
     locale: Mapping[str, str | None]
     matviews: tuple[Table, ...]
+    days: tuple[DayRows, ...]
     foreign_servers: tuple[ForeignServer, ...]
     roles: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -76,6 +100,13 @@ class Manifest:
     def rows(self) -> int:
         """Return the rows of all tables."""
         return sum(t.rows for t in self.tables)
+
+    @property
+    def contents(self) -> str:
+        """Say what a backup holds the rows of, for people."""
+        views = sum(len(d.days) for d in self.days)
+        days = f", {counted(sum(d.rows for d in self.days), 'row')} of {counted(views, 'daily view')}" if views else ""
+        return f"{counted(self.rows, 'row')} of {counted(len(self.tables), 'table')}{days}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -101,6 +132,7 @@ class Manifest:
                 "files": tuple(BackupFile(**f) for f in data["files"]),
                 "tables": tuple(map(TableChecksum.from_json, data["tables"])),
                 "matviews": tuple(Table(**t) for t in data["matviews"]),
+                "days": tuple(map(DayRows.from_json, data["days"])),
                 "foreign_servers": tuple(ForeignServer(**s) for s in data["foreign_servers"]),
                 "roles": tuple(data["roles"]),
                 "left_out": tuple(data["left_out"]),

@@ -16,6 +16,7 @@ from upath import UPath
 from schema_change.core import sqlfiles
 from schema_change.core.backup import databases, rows, switch
 from schema_change.core.backup.checksums import TableChecksum, checksums, differences, shapes_of
+from schema_change.core.backup.days import refill_days
 from schema_change.core.backup.dump import DUMP
 from schema_change.core.backup.files import local_files
 from schema_change.core.backup.load import load
@@ -181,10 +182,11 @@ def restore_database(
     """Replace a database by its backup; the old one is kept as ``<name>_before_restore_<stamp>``.
 
     The backup (of scope ``database``) is restored beside the live database and verified. Options of foreign servers and
-    user mappings, our own schemas, and the database's owner, grants, settings and comment come from the
-    live one; materialized views are refreshed. Then both are renamed in one transaction, for which nobody may be
-    connected: with ``terminate_sessions`` sessions are ended, else BackupError names them. Until then the live database
-    is untouched, and the copy is dropped when anything fails. Needs a superuser, for owners and grants.
+    user mappings, our own schemas, and the database's owner, grants, settings and comment come from the live one; the
+    warehouse's daily views are filled from the backup, other materialized views are refreshed. Then both are renamed in
+    one transaction, for which nobody may be connected: with ``terminate_sessions`` sessions are ended, else BackupError
+    names them. Until then the live database is untouched, and the copy is dropped when anything fails. Needs a
+    superuser, for owners and grants.
     """
     manifest = read_manifest(folder)
     if manifest.scope != "database":
@@ -202,8 +204,9 @@ def restore_database(
             before, created = _live_state(target, manifest)
             with local_files(folder, manifest.files) as files:
                 load(target.with_database(new), manifest, files, owners=True, note=note)
+                unfilled = refill_days(target.with_database(new), manifest.days, files)
             databases.carry_properties(admin, databases.properties(admin, target.database), new)
-            notices = [*created, *_complete(target, target.with_database(new), manifest)]
+            notices = [*created, *unfilled, *_complete(target, target.with_database(new), manifest)]
             notices += switch.swap(admin, target, new, kept, terminate=terminate_sessions)
         except BaseException as error:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(new)))

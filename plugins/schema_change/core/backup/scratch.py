@@ -12,6 +12,7 @@ from upath import UPath
 
 from schema_change.core import sqlfiles
 from schema_change.core.backup import databases
+from schema_change.core.backup.days import verify_days
 from schema_change.core.backup.files import local_files
 from schema_change.core.backup.load import load
 from schema_change.core.backup.manifest import Manifest, read_manifest
@@ -62,6 +63,7 @@ def restore_to_scratch(folder: UPath, server: Target, name: str, note: Callable[
     try:
         with local_files(folder, manifest.files) as files:
             load(copy, manifest, files, owners=owners, note=note)
+            verify_days(copy, manifest.days, files)
     except BaseException as error:
         drop_scratch(server, name)
         if isinstance(error, psycopg.Error):

@@ -19,6 +19,7 @@ from schema_change.core.backup.manifest import Manifest
 from schema_change.core.binaries import client_for
 from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
+from schema_change.core.names import Table
 from schema_change.core.recipes.rows import HOME
 
 #: Seconds for which a session that was closed just now may still be seen by the server.
@@ -95,12 +96,14 @@ def _options(options: Mapping[str, str], verb: sql.SQL) -> sql.Composed:
 
 
 def refresh(copy: Target, manifest: Manifest) -> list[str]:
-    """Populate the materialized views that held rows; return those that could not be, with the reason."""
+    """Populate the materialized views that held rows and have none; return those that could not be, with the reason."""
     notices: list[str] = []
     with copy.connect("restore") as session:
         # A view's functions may rely on the database's own search_path.
         session.execute("RESET search_path")
-        for view in manifest.matviews:
+        rows = session.execute(sqlfiles.block("queries/backup", "matviews")).fetchall()
+        filled = {Table(schema, name) for schema, name, is_populated in rows if is_populated}
+        for view in (v for v in manifest.matviews if v not in filled):
             try:
                 session.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
             except psycopg.Error as error:

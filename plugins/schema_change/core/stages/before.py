@@ -15,11 +15,12 @@ from schema_change.core.errors import BackupError, PreCheckFailed
 from schema_change.core.model import to_json
 from schema_change.core.planning.approval import Approval
 from schema_change.core.prechecks import raise_if_failed
-from schema_change.core.stages.plan import describe, prepare_again, reported
+from schema_change.core.stages.plan import change_of, describe, prepare_again, reported
 from schema_change.core.stages.request import StageResult
 from schema_change.core.stages.session import Session
 from schema_change.core.surroundings.sentinels import measure, sentinels_of
-from schema_change.core.wording import counted, sized
+from schema_change.core.warehouse.read import names_of_templates
+from schema_change.core.wording import sized
 
 
 def approve(session: Session) -> StageResult:
@@ -70,7 +71,13 @@ def backup(session: Session) -> StageResult:
     tables = backup_scope(session.side, plan.written, plan.read, everything)
     folder = session.request.backup_folder
     manifest = take_backup(
-        session.target, tables, folder, everything=everything, run_id=session.run_id, note=session.note
+        session.target,
+        tables,
+        folder,
+        everything=everything,
+        run_id=session.run_id,
+        templates=names_of_templates(change_of(session)),
+        note=session.note,
     )
     server = scratch_server(session.target, session.request.scratch, manifest)
     name = scratch_name(session.run_id)
@@ -86,10 +93,9 @@ def backup(session: Session) -> StageResult:
         "taken_at": manifest.taken_at.isoformat(),
         "catalog_differences": differences,
     }
-    contents = f"{counted(manifest.rows, 'row')} of {counted(len(tables), 'table')}"
     session.journal.set_backup(data, {"tables": [t.to_json() for t in manifest.tables]})
-    session.journal.event("backup", f"{contents}, verified by a restore")
-    summary = f"{contents}, {sized(data['bytes'])}, verified by a restore"
+    session.journal.event("backup", f"{manifest.contents}, verified by a restore")
+    summary = f"{manifest.contents}, {sized(data['bytes'])}, verified by a restore"
     return StageResult("backup", "done", summary, data)
 
 

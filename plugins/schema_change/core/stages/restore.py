@@ -9,7 +9,9 @@ from uuid import UUID
 
 from upath import UPath
 
-from schema_change.core.backup.manifest import MANIFEST
+from schema_change.core.backup.days import refill_days
+from schema_change.core.backup.files import local_files
+from schema_change.core.backup.manifest import MANIFEST, read_manifest
 from schema_change.core.backup.restore import RestoreResult, restore_database, restore_tables
 from schema_change.core.backup.switch import maintenance
 from schema_change.core.database import Connection, Target
@@ -89,6 +91,30 @@ def restore_run(
     with target.connect("restore") as connection:
         failed += HookRunner(Journal(connection, run_id, actor), target, note).run_all("after_restore", again=True)
     return replace(result, notices=(*result.notices, *failed))
+
+
+def refill_run(target: Target, run_id: UUID, *, note: Note, actor: str = "") -> tuple[str, ...]:
+    """Give daily views of the warehouse that hold no rows, or are gone, those of a run's backup; no source is asked.
+
+    Return what could not be filled, with the reason. Raises BackupError when the backup has no rows of days.
+    """
+    with target.connect("restore") as connection, fenced(connection, run_id, wait_s=5):
+        run = get_run(connection, run_id)
+        if run is None:
+            raise JournalError(f"run {run_id} is not in the journal of {target.conn_id}", hint="schema-change status")
+        folder = _folder(run, None)
+        manifest = read_manifest(folder)
+        if not manifest.days:
+            raise BackupError(
+                f"{folder} has no rows of daily views",
+                hint="those of a change of a template have, and those of scope database",
+            )
+        note(f"reading {manifest.contents}, as of {manifest.taken_at:%Y-%m-%d %H:%M:%S %Z}")
+        names = {days.file for days in manifest.days}
+        with local_files(folder, [file for file in manifest.files if file.name in names]) as files:
+            failed = refill_days(target, manifest.days, files)
+        Journal(connection, run_id, actor).event("refilled", f"days of the warehouse, but for {len(failed)}")
+    return tuple(failed)
 
 
 def reading(run_id: UUID) -> str:

@@ -18,9 +18,14 @@ from schema_change.core.warehouse.own import LATER_NAMES, WINDOW, WITH_VIEW, Own
 from schema_change.core.warehouse.template import Template
 
 
+def names_of_templates(change: Change) -> list[str]:
+    """Return the names of the templates that a change is of."""
+    return [operation.template for operation in change.operations if operation.of_templates]  # type: ignore[attr-defined]
+
+
 def templates_of(connection: Connection, change: Change) -> Mapping[str, Template] | None:
     """Return the templates that a change names, by name; None without a warehouse, or when it is no change of any."""
-    names = [operation.template for operation in change.operations if operation.of_templates]  # type: ignore[attr-defined]
+    names = names_of_templates(change)
     if not names:
         return None
     installed = connection.execute(sqlfiles.block("queries/warehouse", "is_installed")).fetchone()

@@ -12,6 +12,7 @@ from schema_change.core.backup.checksums import TableChecksum, differences
 from schema_change.core.backup.manifest import (
     MANIFEST,
     BackupFile,
+    DayRows,
     ForeignServer,
     Manifest,
     read_manifest,
@@ -38,6 +39,7 @@ EXAMPLE = Manifest(
     data_bytes=8192,
     locale={"encoding": "UTF8", "icu_locale": None},
     matviews=(B,),
+    days=(DayRows("days_1.gz", "sales", (("id", "bigint"),), (("landb", "2024-02-08"),), 3, "17"),),
     foreign_servers=(ForeignServer("s", "w"),),
     roles=("postgres",),
     left_out=("publication p",),
