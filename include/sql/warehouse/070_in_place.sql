@@ -245,7 +245,8 @@ BEGIN
     FOR part IN
         SELECT o.home, o.part_name
         FROM _wh.days_aside(template) AS o
-        WHERE to_regclass(format('%I.%I', o.home, o.part_name)) IS NOT NULL
+        INNER JOIN pg_namespace AS n ON o.home = n.nspname
+        INNER JOIN pg_class AS c ON n.oid = c.relnamespace AND o.part_name = c.relname
         LIMIT least(at_most, 50)
     LOOP
         PERFORM _wh.drop_part(part.home, part.part_name);
