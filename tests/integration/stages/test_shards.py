@@ -144,6 +144,32 @@ def test_a_cancelled_thread_ends_all_of_them(bench: Bench, rows: Rows) -> None:
     assert rows("SELECT status FROM schema_change.stage WHERE stage = 'backfill'") == [("done",)]
 
 
+def test_an_interrupt_while_the_threads_begin_ends_them(
+    bench: Bench, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(bench)
+    rows(f"INSERT INTO schema_change.control (run_id, paused) VALUES ('{run.request.run_id}', true)")
+    paused = threading.Event()
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(pool: ThreadPoolExecutor, *given: Any) -> None:
+        submit(pool, *given)
+        assert paused.wait(20)
+        raise KeyboardInterrupt
+
+    def progress(line: str) -> None:
+        if "paused by" in line:
+            paused.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            LocalRunner(run.request, progress=progress).run("backfill")
+    rows("UPDATE schema_change.control SET paused = false")
+    assert LocalRunner(run.request).run("backfill").status == "done"
+    assert rows(WRONG) == [(0,)]
+
+
 def test_a_thread_that_loses_its_session_is_no_reason_to_roll_back(bench: Bench, rows: Rows) -> None:
     run = begun(bench)
     ended = threading.Event()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import threading
+import time
 from collections.abc import Sequence
 
 from schema_change.core.backfill.shards import ShardStopped
@@ -22,16 +24,20 @@ class LocalRunner(Runner):
         if stage != SHARDED or stage in self.skipped or self.request.options.shards == 1:
             return super().run(stage, shard)
         self._others = [Runner(self.request, progress=self.progress) for _ in range(1, self.request.options.shards)]
-        with cf.ThreadPoolExecutor(1 + len(self._others), "shard") as pool:
-            shards = [pool.submit(super().run, stage)]
-            shards += [pool.submit(runner.run, stage, number) for number, runner in enumerate(self._others, 1)]
+        name = f"shard-{id(self)}"
+        with cf.ThreadPoolExecutor(1 + len(self._others), name) as pool:
             try:
+                shards = [pool.submit(super().run, stage)]
+                shards += [pool.submit(runner.run, stage, number) for number, runner in enumerate(self._others, 1)]
                 cf.wait(shards)
             except BaseException:
-                # A person who presses Ctrl-C must not wait for the end of the backfill. One shard may have been just
-                # about to open its sessions.
-                while cf.wait(shards, timeout=0.2).not_done:
+                # A person who presses Ctrl-C must not wait for the end of the backfill. It may come while a shard is
+                # being submitted, so those that are at work are told by their threads; and one may have been just about
+                # to open its sessions.
+                pool.shutdown(wait=False, cancel_futures=True)
+                while any(thread.name.startswith(name) for thread in threading.enumerate()):
                     self.cancel()
+                    time.sleep(0.2)
                 raise
         errors = [error for future in shards if (error := future.exception()) is not None]
         if errors and not self._cancelled and all(getattr(error, "retryable", False) for error in errors):
