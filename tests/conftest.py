@@ -26,6 +26,16 @@ TOGETHER = (
     ("tests/integration/airflow/",),
     ("tests/packaging/",),
 )
+#: What is composed of the rest runs on the oldest server in test-all only.
+COMPOSED = (
+    "tests/acceptance/",
+    "tests/integration/operations/",
+    "tests/integration/planning/",
+    "tests/integration/retention/",
+    "tests/integration/stages/",
+    "tests/integration/test_",
+    "tests/integration/warehouse/",
+)
 _FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -35,6 +45,15 @@ _FAST = {
     "log_min_messages": "error",
 }
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the oldest server to test-all where the newest one tells as much."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if item.nodeid.startswith(COMPOSED) and parameters and parameters.params.get("server") == VERSIONS[-1]:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

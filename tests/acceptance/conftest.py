@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.operations.conftest import server, without_native_pages
+from tests.integration.operations.conftest import without_native_pages
 from tests.integration.stages.conftest import bench, rows
 
-__all__ = ["bench", "rows", "server", "without_native_pages"]
+__all__ = ["bench", "rows", "without_native_pages"]

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from demo.postgres import Server
 from schema_change.core.validation import pages
 from tests.integration.stages.conftest import bench, rows
 
-__all__ = ["bench", "rows", "server", "without_native_pages"]
-
-
-@pytest.fixture(params=[18, pytest.param(15, marks=pytest.mark.slow)], ids=lambda version: f"pg{version}")
-def server(request: pytest.FixtureRequest) -> Server:
-    """Every supported server; what is quick looks at the newest one only."""
-    found: Server = request.getfixturevalue(f"server_{request.param}")
-    return found
+__all__ = ["bench", "rows", "without_native_pages"]
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,6 @@ from tests.integration.warehouse.warehouse import Warehouse, empty, sources, war
 
 __all__ = ["empty", "sources", "warehouse"]
 
-#: For tests of what is the same in every version: the oldest one is left to test-all.
-OLDEST_IS_SLOW = pytest.mark.parametrize(
-    "server", [18, pytest.param(15, marks=pytest.mark.slow)], ids=["pg18", "pg15"], indirect=True
-)
 #: Runs an operation on the template as a change of its own, up to a stage or to its end.
 Change = Callable[..., Run]
 

@@ -19,7 +19,6 @@ from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, PreCheckFailed
 from schema_change.core.names import Table
 from tests.bench import FORWARD, Bench, Run
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
 from tests.integration.warehouse.test_toolkit import test_the_runbooks_script_as_it_is_typed as type_the_runbooks_script
 from tests.integration.warehouse.warehouse import (
@@ -30,7 +29,6 @@ from tests.integration.warehouse.warehouse import (
     install_with_a_stopped_clock,
 )
 
-pytestmark = OLDEST_IS_SLOW
 ADMIN, OTHER_ADMIN, REPORT, SOURCE, ANALYST = "whadmin", "whadmin2", "whreport", "whsource", "whanalyst"
 ROLES = {
     ADMIN: "IN ROLE wh_admin",

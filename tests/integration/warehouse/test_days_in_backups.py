@@ -21,14 +21,13 @@ from schema_change.core.database import Connection, Target
 from schema_change.core.errors import BackupError
 from schema_change.core.stages.restore import restore_run
 from tests.bench import Run
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
+from tests.integration.warehouse.conftest import Change
 from tests.integration.warehouse.test_change import ADD, DAYS, landed
 from tests.integration.warehouse.test_hazards import away
 from tests.integration.warehouse.test_upkeep import where
 from tests.integration.warehouse.warehouse import TEMPLATE, TENANTS, TODAY, Warehouse
 from tests.memory import held
 
-pytestmark = OLDEST_IS_SLOW
 TOMORROW = TODAY + dt.timedelta(days=1)
 KEPT = "SELECT to_regnamespace('_wh_kept')::text"
 #: What a day is besides its rows; its definition asks the source, and is not another one after a restore.

@@ -13,11 +13,10 @@ import pytest
 from schema_change.core.errors import PlanError, PreCheckFailed, SchemaChangeError
 from schema_change.core.stages.runner import Runner
 from tests.bench import Bench
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
+from tests.integration.warehouse.conftest import Change
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
 from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
-pytestmark = OLDEST_IS_SLOW
 TABLES_OF_YEARS = len(TENANTS) * len(YEARS)
 
 

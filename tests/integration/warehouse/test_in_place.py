@@ -10,12 +10,11 @@ import pytest
 from schema_change.core.errors import PlanError
 from schema_change.core.names import Table
 from tests.bench import Bench
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
+from tests.integration.warehouse.conftest import Change
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
 from tests.integration.warehouse.test_hazards import away
 from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
-pytestmark = OLDEST_IS_SLOW
 IN_PLACE = {"strategy": "rebuild_in_place"}
 MODIFY = {"template": TEMPLATE, "column": "weight", "type": "double precision"}
 REMOVE = {"template": TEMPLATE, "column": "store"}

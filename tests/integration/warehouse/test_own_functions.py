@@ -13,12 +13,11 @@ from schema_change.core.errors import PlanError
 from schema_change.core.names import Table
 from schema_change.core.warehouse.own import LATER_NAMES
 from tests.bench import Bench
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change, change_of
+from tests.integration.warehouse.conftest import Change, change_of
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed
 from tests.integration.warehouse.test_hazards import is_in_no_file
 from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
-pytestmark = OLDEST_IS_SLOW
 FUNCTIONS = Path(__file__).with_name("own_functions.sql")
 TABLES = [Table(schema, f"{TEMPLATE}_{year}") for schema in TENANTS.values() for year in YEARS]
 VIEWS = [Table(schema, TEMPLATE) for schema in ("public", *TENANTS.values())]

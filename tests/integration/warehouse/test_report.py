@@ -14,11 +14,10 @@ from schema_change.core.templates import duration
 from schema_change.core.validation.counts import take_counts
 from schema_change.core.warehouse.template import Template
 from tests.bench import Bench, Run
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW, Change
+from tests.integration.warehouse.conftest import Change
 from tests.integration.warehouse.test_change import ADD, DAYS, YEARS, landed
 from tests.integration.warehouse.warehouse import TEMPLATE, Warehouse
 
-pytestmark = OLDEST_IS_SLOW
 OLDER, NEWER = (f"{TEMPLATE}_{year}" for year in YEARS)
 Rows = list[dict[str, Any]]
 

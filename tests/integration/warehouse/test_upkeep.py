@@ -17,10 +17,8 @@ from schema_change.core.errors import ConfigurationError, ExecutionError, LockNo
 from schema_change.core.warehouse import upkeep
 from schema_change.core.warehouse.upkeep import Member
 from tests.airflow_home import ROOT
-from tests.integration.warehouse.conftest import OLDEST_IS_SLOW
 from tests.integration.warehouse.warehouse import FIRST, TEMPLATE, TENANTS, TODAY, Warehouse
 
-pytestmark = OLDEST_IS_SLOW
 DAYS = (TODAY - FIRST).days + 1
 YEAR = TODAY.year
 LANDB = Member(TEMPLATE, "landb-prod", "landb")
