@@ -40,7 +40,6 @@ ROLES = {
 }
 MODIFY = {"template": TEMPLATE, "column": "weight", "type": "double precision"}
 REMOVE = {"template": TEMPLATE, "column": "store"}
-STRATEGIES = pytest.mark.parametrize("strategy", ["build_beside", "rebuild_in_place"])
 
 
 def as_role(target: Target, role: str) -> Target:
@@ -153,7 +152,7 @@ def test_the_daily_work_and_an_emergency(managed: Managed, target: Target) -> No
     assert owners(managed) == {"wh_admin"}
 
 
-@STRATEGIES
+@pytest.mark.parametrize("strategy", ["build_beside", pytest.param("rebuild_in_place", marks=pytest.mark.slow)])
 def test_columns_are_added_modified_and_removed(managed: Managed, strategy: str) -> None:
     landed(managed.run("add", {**ADD, "strategy": strategy, "index": True}))
     found = managed.session.execute(
@@ -169,7 +168,7 @@ def test_columns_are_added_modified_and_removed(managed: Managed, strategy: str)
     nothing_is_left(managed)
 
 
-@STRATEGIES
+@pytest.mark.parametrize("strategy", ["build_beside", "rebuild_in_place"])
 def test_rollback_gives_everything_back(managed: Managed, strategy: str) -> None:
     tables = [Table(schema, f"{TEMPLATE}_{year}") for schema in TENANTS.values() for year in YEARS]
     state = managed.bench.state(*tables)

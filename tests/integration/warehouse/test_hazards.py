@@ -66,7 +66,7 @@ def test_a_materialized_view_on_top_is_refused(warehouse: Warehouse, change: Cha
     nothing_is_left(warehouse)
 
 
-@pytest.mark.parametrize("name", ["order", "weird name", 'quo"te'])
+@pytest.mark.parametrize("name", ["order", 'quo"te', pytest.param("weird name", marks=pytest.mark.slow)])
 def test_names_are_quoted_everywhere(warehouse: Warehouse, change: Change, name: str) -> None:
     landed(change("warehouse_add_column", {**ADD, "column": name, "index": True}))
     assert columns(warehouse, f"public.{TEMPLATE}") == [*OLD[:-1], name, "schema_name"]
