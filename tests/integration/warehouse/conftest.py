@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ def change(bench: Bench, warehouse: Warehouse) -> Change:
     return change_of(bench)
 
 
-def change_of(bench: Bench) -> Change:
-    """Return what runs one operation on the bench's database."""
+def change_of(bench: Bench, **more: Any) -> Change:
+    """Return what runs one operation on the bench's database; ``more`` are parts of its requests."""
 
     def run(kind: str, body: dict[str, Any], *, stop_before: str | None = None, **options: Any) -> Run:
         folder = bench.folder / "changes"
         number = len(list(folder.glob("*"))) + 1 if folder.exists() else 1
-        run = Run(bench.request(bench.write(f"{number:03}_change", {"operations": [{kind: body}]}), **options))
+        request = bench.request(bench.write(f"{number:03}_change", {"operations": [{kind: body}]}), **options)
+        run = Run(replace(request, **more))
         for stage in STAGES[: STAGES.index("rollback")]:
             if stage == stop_before or not run.try_stage(stage):
                 break

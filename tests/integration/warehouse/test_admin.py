@@ -18,7 +18,8 @@ from schema_change.cli.main import main
 from schema_change.core.database import Target
 from schema_change.core.errors import ConfigurationError, PreCheckFailed
 from schema_change.core.names import Table
-from tests.bench import FORWARD, Bench, Run
+from tests.bench import Bench, Run
+from tests.integration.warehouse.conftest import change_of
 from tests.integration.warehouse.test_change import ADD, DAYS, OLD, YEARS, columns, landed, nothing_is_left
 from tests.integration.warehouse.test_toolkit import test_the_runbooks_script_as_it_is_typed as type_the_runbooks_script
 from tests.integration.warehouse.warehouse import (
@@ -77,24 +78,14 @@ class Managed(Warehouse):
 
     def run(self, kind: str, body: dict[str, Any], *, stop_before: str | None = None, **options: Any) -> Run:
         """Run a change as the administrator; copies are made by the superuser of a scratch server."""
-        number = len(list((self.bench.folder / "changes").glob("*"))) + 1
-        change = self.bench.write(f"{number:03}_change", {"operations": [{f"warehouse_{kind}_column": body}]})
-        run = Run(replace(self.bench.request(change, **options), scratch=self.scratch))
-        for stage in FORWARD:
-            if stage == stop_before or not run.try_stage(stage):
-                break
-            if stage == "plan":
-                run.approve()
-        if stop_before is None:
-            run.finish()
-        return run
+        change = change_of(self.bench, scratch=self.scratch)
+        return change(f"warehouse_{kind}_column", body, stop_before=stop_before, **options)
 
 
 @pytest.fixture
 def managed(roles: None, target: Target, sources: dict[str, Target], bench: Bench, server: Server) -> Iterator[Managed]:
     """What the administrator makes of an installed toolkit: connections, finished years by hand, days and views."""
     bench.target = as_role(target, ADMIN)
-    (bench.folder / "changes").mkdir()
     with bench.target.connect("admin") as session:
         session.execute("SET search_path = public")
         managed = Managed(session, sources, bench, server.target())
